@@ -1,0 +1,1 @@
+//! Verified partial reads by the BLAKE3 tree.

@@ -1,0 +1,539 @@
+//! Service `Metadata`: what a mount asks of the metadata group. Every read is linearizable; every
+//! change is stamped with a session slot and happens exactly once.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::block::BlockId;
+use crate::clock::Timestamp;
+use crate::extent::{Extent, NewExtent};
+use crate::ids::{DataVersion, DiskId, InodeId, SessionEpoch, SessionId, SlotId, TableEpoch};
+use crate::name::Name;
+use crate::partition_table::PartitionTable;
+use crate::protocol::FsError;
+
+/// A request of a mount. Answered by [`MetadataReply`] or a `ServiceError`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetadataRequest {
+    /// Begins a session. Answer: `Session`.
+    OpenSession {
+        /// Host and mount point, for people.
+        client: String,
+    },
+    /// Renews a session. Answer: `KeptAlive`.
+    KeepAlive {
+        /// The session.
+        session: SessionId,
+        /// Its epoch.
+        epoch: SessionEpoch,
+    },
+    /// Ends a session; its open files are released. Answer: `Done`.
+    CloseSession {
+        /// The session.
+        session: SessionId,
+        /// Its epoch.
+        epoch: SessionEpoch,
+    },
+    /// A change. Answer: `Mutated`.
+    Mutate {
+        /// Who, and which slot.
+        stamp: Stamp,
+        /// What.
+        mutation: Mutation,
+    },
+    /// A linearizable read. Answer: `Answered`.
+    Query {
+        /// Who asks.
+        session: SessionId,
+        /// What.
+        query: Query,
+    },
+    /// Waits for something that the mount must do. Answer: `Events` (maybe empty after `wait_ms`).
+    PollEvents {
+        /// The session.
+        session: SessionId,
+        /// Longest wait, in milliseconds.
+        wait_ms: u32,
+    },
+    /// The mount has flushed what an event asked for. Answer: `Done`.
+    FlushDone {
+        /// The session.
+        session: SessionId,
+        /// The event's ticket.
+        ticket: u64,
+    },
+    /// The partition table, unless the mount has it. Answer: `Table`.
+    PartitionTable {
+        /// The epoch that the mount has.
+        known: TableEpoch,
+    },
+    /// A replica gave wrong bytes, or none where it should have them: work for repair.
+    /// Answer: `Done`.
+    ReportDamage {
+        /// Blocks and the disks that failed to give them.
+        damaged: Vec<(BlockId, DiskId)>,
+    },
+}
+
+/// Who changes something, and the slot that makes the change happen exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The session.
+    pub session: SessionId,
+    /// Its fencing epoch.
+    pub epoch: SessionEpoch,
+    /// The slot; one change at a time.
+    pub slot: SlotId,
+    /// 1 for the slot's first change, then one more for each. A retry repeats the number.
+    pub sequence: u64,
+}
+
+/// What a new name is made to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewNode {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink and its target (1 to 4095 bytes).
+    Symlink(Bytes),
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device and its number.
+    CharDevice(u64),
+    /// A block device and its number.
+    BlockDevice(u64),
+}
+
+/// A change of the namespace or of a file. Applied atomically. Times that are not given are the
+/// leader's clock at the command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Makes a name. Result: `Node`. Errors: `Exists` (with `exclusive`, or if the existing name is
+    /// not a regular file while a file is made), `NotFound`/`NotDirectory` for the parent.
+    Create {
+        /// The directory.
+        parent: InodeId,
+        /// The name.
+        name: Name,
+        /// What to make.
+        node: NewNode,
+        /// Permission bits, suid, sgid, sticky; the umask is already applied.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group; a setgid parent overrides it.
+        gid: u32,
+        /// Fail if the name exists. Without it (files only) the existing file is the result.
+        exclusive: bool,
+        /// Open the file for the session, too.
+        open: Option<OpenMode>,
+    },
+    /// Opens a file: it stays readable after its last name is gone, until released. Result: `Opened`.
+    Open {
+        /// The file.
+        inode: InodeId,
+        /// How.
+        mode: OpenMode,
+    },
+    /// Releases opens of the session. Unknown ones are ignored. Result: `Done`.
+    Release {
+        /// Inodes and how each was opened.
+        opens: Vec<(InodeId, OpenMode)>,
+    },
+    /// Changes attributes. Result: `Attributes`.
+    SetAttributes {
+        /// The inode.
+        inode: InodeId,
+        /// What changes.
+        changes: AttributeChanges,
+    },
+    /// A further name of a file. Result: `Node`.
+    Link {
+        /// The file; not a directory (`NotPermitted`).
+        inode: InodeId,
+        /// Directory of the new name.
+        parent: InodeId,
+        /// The new name; must not exist.
+        name: Name,
+    },
+    /// Removes a name of anything but a directory. Result: `Done`.
+    Unlink {
+        /// The directory.
+        parent: InodeId,
+        /// The name.
+        name: Name,
+    },
+    /// Removes an empty directory. Result: `Done`.
+    RemoveDirectory {
+        /// Its parent.
+        parent: InodeId,
+        /// Its name.
+        name: Name,
+    },
+    /// Renames, atomically. Result: `Done`. Errors as rename(2).
+    Rename {
+        /// Directory of the old name.
+        parent: InodeId,
+        /// The old name.
+        name: Name,
+        /// Directory of the new name.
+        new_parent: InodeId,
+        /// The new name.
+        new_name: Name,
+        /// What about an existing new name.
+        mode: RenameMode,
+    },
+    /// Puts bytes into a file: extents whose blocks are durable on a write quorum. Older extents
+    /// give way. Result: `Committed`. Clears suid and sgid as Linux does for a write.
+    Commit {
+        /// The file.
+        inode: InodeId,
+        /// Ascending, not overlapping; at most `MAX_EXTENTS_PER_MESSAGE`.
+        extents: Vec<NewExtent>,
+        /// Offsets count from the end of the file at apply; only then may the file have grown
+        /// meanwhile.
+        append: bool,
+        /// The file is at least this long afterwards (ignored for an append).
+        minimum_size: u64,
+        /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`.
+        mtime: Option<Timestamp>,
+    },
+    /// Sets an extended attribute. Result: `Done`.
+    SetXattr {
+        /// The inode.
+        inode: InodeId,
+        /// Full name with its namespace, 1 to 255 bytes.
+        name: Bytes,
+        /// Up to 64 KiB.
+        value: Bytes,
+        /// What about an existing one.
+        mode: XattrMode,
+    },
+    /// Removes an extended attribute. Result: `Done`; `NoAttribute`.
+    RemoveXattr {
+        /// The inode.
+        inode: InodeId,
+        /// Full name.
+        name: Bytes,
+    },
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// For reading only.
+    Read,
+    /// For writing: the mount may hold bytes that only it knows, and is asked to flush them before
+    /// another mount is answered about this inode.
+    Write,
+}
+
+/// What a rename does about an existing new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RenameMode {
+    /// Replace it.
+    Replace,
+    /// RENAME_NOREPLACE: `Exists`.
+    NoReplace,
+    /// RENAME_EXCHANGE: both must exist.
+    Exchange,
+}
+
+/// What setting an extended attribute does about an existing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XattrMode {
+    /// Create or replace.
+    Any,
+    /// XATTR_CREATE: `Exists`.
+    Create,
+    /// XATTR_REPLACE: `NoAttribute`.
+    Replace,
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeChange {
+    /// The command's time.
+    Now,
+    /// This time.
+    At(Timestamp),
+}
+
+/// Attributes to change; None leaves one as it is. ctime always becomes the command's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributeChanges {
+    /// Permission bits (07777).
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Truncates or extends (with a hole) a regular file; mtime changes, too.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<TimeChange>,
+    /// Modification time.
+    pub mtime: Option<TimeChange>,
+    /// Clear suid, and sgid where group execute is set (a chown or truncate by a plain user).
+    pub clear_suid_sgid: bool,
+}
+
+/// A read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// The inode of a name. Answer: `Attributes`.
+    Lookup {
+        /// The directory.
+        parent: InodeId,
+        /// The name.
+        name: Name,
+    },
+    /// Attributes of an inode. Answer: `Attributes`.
+    Attributes {
+        /// The inode.
+        inode: InodeId,
+    },
+    /// Target of a symlink. Answer: `Bytes`.
+    ReadLink {
+        /// The symlink.
+        inode: InodeId,
+    },
+    /// Entries of a directory behind a cookie. Every entry that stays is seen exactly once while
+    /// others come and go. Answer: `Entries`.
+    ReadDirectory {
+        /// The directory.
+        inode: InodeId,
+        /// 0, or the cookie of the last entry seen.
+        after: u64,
+        /// Entries with a larger cookie are not shown (newer than the opendir); u64::MAX shows all.
+        up_to: u64,
+        /// Most entries to answer, 1 to 4096.
+        limit: u32,
+        /// Answer attributes, too.
+        attributes: bool,
+    },
+    /// The extents that touch `[from, to)`, whole, ascending, from the first one on. Answer: `Extents`.
+    Extents {
+        /// The file.
+        inode: InodeId,
+        /// First offset.
+        from: u64,
+        /// End, exclusive.
+        to: u64,
+    },
+    /// Value of an extended attribute. Answer: `Bytes`; `NoAttribute`.
+    Xattr {
+        /// The inode.
+        inode: InodeId,
+        /// Full name.
+        name: Bytes,
+    },
+    /// Names of all extended attributes. Answer: `Names`.
+    Xattrs {
+        /// The inode.
+        inode: InodeId,
+    },
+    /// Space and inodes. Answer: `Statfs`.
+    Statfs,
+    /// The parent of a directory (for `..` and NFS-style handles). Answer: `Attributes`.
+    Parent {
+        /// The directory.
+        inode: InodeId,
+    },
+}
+
+/// What kind of thing an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodeKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink.
+    Symlink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// Attributes of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// The inode.
+    pub inode: InodeId,
+    /// Its kind.
+    pub kind: NodeKind,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Names of it; for a directory 2 plus its subdirectories. 0: kept only by opens.
+    pub links: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node.
+    pub device: u64,
+    /// Length in bytes (entries for a directory, target length for a symlink).
+    pub size: u64,
+    /// Bytes that extents cover.
+    pub allocated: u64,
+    /// Last access, as far as it is kept.
+    pub atime: Timestamp,
+    /// Last change of the bytes or entries.
+    pub mtime: Timestamp,
+    /// Last change of the inode.
+    pub ctime: Timestamp,
+    /// Creation.
+    pub btime: Timestamp,
+    /// Changes with every change of bytes or size.
+    pub data_version: DataVersion,
+}
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryEntry {
+    /// Its name.
+    pub name: Name,
+    /// Its inode.
+    pub inode: InodeId,
+    /// The inode's kind.
+    pub kind: NodeKind,
+    /// Position of the entry, at least 3 and below 2^63: never changes while the entry stays. `.`
+    /// and `..` are not answered; 1 and 2 are theirs.
+    pub cookie: u64,
+    /// Attributes if asked for.
+    pub attributes: Option<Attributes>,
+}
+
+/// Space and inodes of the file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statfs {
+    /// Capacity in bytes, replicas counted once.
+    pub total_bytes: u64,
+    /// Free bytes, replicas counted once.
+    pub free_bytes: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+}
+
+/// Result of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MutationResult {
+    /// Nothing to tell.
+    Done,
+    /// New attributes.
+    Attributes(Attributes),
+    /// What a name stands for now.
+    Node {
+        /// Its attributes.
+        attributes: Attributes,
+        /// Whether this change made it.
+        created: bool,
+    },
+    /// An open file.
+    Opened {
+        /// Its attributes.
+        attributes: Attributes,
+        /// All of its extents, when they are few and small enough to come along.
+        extents: Option<Vec<Extent>>,
+    },
+    /// Bytes went in.
+    Committed {
+        /// New attributes.
+        attributes: Attributes,
+        /// Offset at which an append landed, else 0.
+        appended_at: u64,
+    },
+}
+
+/// Answer of a read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueryResult {
+    /// Attributes.
+    Attributes(Attributes),
+    /// Raw bytes.
+    Bytes(Bytes),
+    /// Entries of a directory.
+    Entries {
+        /// The entries, in the order of their cookies.
+        entries: Vec<DirectoryEntry>,
+        /// No entry is behind these.
+        end: bool,
+        /// The largest cookie that the directory has given out.
+        last_cookie: u64,
+    },
+    /// Extents.
+    Extents {
+        /// Ascending; gaps are holes.
+        extents: Vec<Extent>,
+        /// Every extent below this offset was answered; u64::MAX when all were.
+        complete_to: u64,
+        /// The file's length.
+        size: u64,
+        /// The version that the extents are of.
+        data_version: DataVersion,
+    },
+    /// Names of extended attributes.
+    Names(Vec<Bytes>),
+    /// Space.
+    Statfs(Statfs),
+}
+
+/// Something that a mount must do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionEvent {
+    /// Flush what is pending for an inode, then answer `FlushDone`: another mount waits for it.
+    Flush {
+        /// The inode.
+        inode: InodeId,
+        /// To be given back.
+        ticket: u64,
+    },
+}
+
+/// Answer to a [`MetadataRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetadataReply {
+    /// A new session.
+    Session {
+        /// Its id.
+        session: SessionId,
+        /// Its epoch.
+        epoch: SessionEpoch,
+        /// Slots that it has.
+        slots: u16,
+        /// It ends when silent for so long, in milliseconds.
+        timeout_ms: u32,
+        /// Addresses of all metadata servers.
+        servers: Vec<SocketAddr>,
+    },
+    /// The session goes on.
+    KeptAlive {
+        /// The leader's clock.
+        time: Timestamp,
+        /// The newest partition table.
+        table: TableEpoch,
+        /// Addresses of all metadata servers.
+        servers: Vec<SocketAddr>,
+    },
+    /// Result of a change.
+    Mutated(Result<MutationResult, FsError>),
+    /// Answer of a read.
+    Answered(Result<QueryResult, FsError>),
+    /// Things to do.
+    Events(Vec<SessionEvent>),
+    /// The table, or None if the mount has the newest.
+    Table(Option<PartitionTable>),
+    /// Nothing to tell.
+    Done,
+}

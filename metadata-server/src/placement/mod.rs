@@ -1,0 +1,1 @@
+//! Which disk holds which partition: pure functions.

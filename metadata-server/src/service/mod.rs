@@ -1,0 +1,1 @@
+//! Requests from mounts, chunk servers and administrators.

@@ -86,6 +86,12 @@ pub enum Action {
         /// The new level.
         level: u32,
     },
+    /// Removes extents that no file shows any more (of deleted and truncated files that had too
+    /// many to remove at once). Proposed while `cluster::has_garbage`. Outcome: `Done`.
+    CollectGarbage {
+        /// Most records to remove.
+        limit: u32,
+    },
 }
 
 /// What became of a command.

@@ -7,6 +7,7 @@ pub mod block_tree;
 pub mod client;
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod durable_file;
 pub mod extent;
 pub mod identity;

@@ -1,1 +1,18 @@
-//! Clients of the services.
+//! The client's side of the services: [`metadata_client`] finds the leader and changes things exactly
+//! once, [`chunk_client`] writes to a quorum and reads around failures. Used by mounts; no FUSE here.
+
+pub mod block_read;
+pub mod block_write;
+pub mod chunk_client;
+pub mod error;
+pub mod leader_route;
+pub mod metadata_client;
+pub mod put_queue;
+pub mod server_health;
+pub mod session_tasks;
+pub mod slot_pool;
+pub mod table_cache;
+
+pub use chunk_client::{ChunkClient, ChunkClientSettings, TableSource, VerifiedRange};
+pub use error::ClientError;
+pub use metadata_client::{MetadataClient, MetadataClientSettings};

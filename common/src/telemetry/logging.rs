@@ -1,0 +1,25 @@
+//! Log lines: one per event, on stderr, with UTC time. `CAIRN_LOG` filters as `RUST_LOG` does
+//! elsewhere (`info`, `debug`, `cairn_common=trace,info`); `CAIRN_LOG_FORMAT=json` makes JSON lines.
+//!
+//! Levels: error, somebody must act; warn, the system coped but an operator wants to know; info,
+//! changes of state (start, leader, members); debug, single requests; trace, packets and entries.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::prometheus;
+
+/// Starts logging and counting; every program calls it first. `program` and `name` go into the first
+/// line and into every metric as labels. A second call in the same process changes nothing.
+pub fn init(program: &'static str, name: &str) {
+    let filter = EnvFilter::try_from_env("CAIRN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = std::env::var("CAIRN_LOG_FORMAT").is_ok_and(|format| format == "json");
+    // The default timer writes RFC 3339 in UTC.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
+    let started = if json { lines.json().finish().try_init() } else { lines.with_ansi(false).finish().try_init() };
+    prometheus::install(program, name);
+    if started.is_ok() {
+        tracing::info!(program, name, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+    }
+}

@@ -73,7 +73,12 @@ impl SourceFile {
 
     /// Whether a comment stands on the line (numbered from 1) or directly above it.
     pub fn is_commented(&self, number: usize) -> bool {
-        let has_comment = |line: &Line| line.text.trim_start().starts_with("//") || line.text.contains(" // ");
+        let has_comment = |line: &Line| {
+            let text = line.text.trim_start();
+            // Documentation tells callers what an item does, not why a line inside cannot fail.
+            let is_comment = text.starts_with("//") && !text.starts_with("///") && !text.starts_with("//!");
+            is_comment || text.contains(" // ")
+        };
         has_comment(&self.lines[number - 1]) || (number >= 2 && has_comment(&self.lines[number - 2]))
     }
 

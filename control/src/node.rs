@@ -1,0 +1,162 @@
+//! `cairnctl status` and `cairnctl node …`: asks and changes a cluster through its leader.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_common::config;
+use cairn_common::ids::{Incarnation, MetadataNodeId};
+use cairn_common::protocol::admin::{ClusterStatus, MetadataMember};
+use clap::{Args, Subcommand};
+
+use crate::admin_client::AdminClient;
+use crate::cluster::parse_server;
+use crate::connect::connect;
+use crate::dev;
+use crate::error::ControlError;
+use crate::members::Members;
+use crate::report::{Report, json_text, print};
+
+/// A leader answers within this time, or there is none.
+const STATUS_WAIT: Duration = Duration::from_secs(5);
+
+/// Which cluster is meant.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Target {
+    /// The administrator's configuration: metadata addresses and identity.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of a local cluster.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// `cairnctl status`
+#[derive(Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    target: Target,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `cairnctl node …`
+#[derive(Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the servers.
+    List(StatusArguments),
+    /// Put a new metadata server in the place of a lost one. Call it first without --node-id: it
+    /// gives the number and says what to run on the new server, and how to call it again.
+    Replace(ReplaceArguments),
+}
+
+/// `cairnctl node replace`
+#[derive(Args)]
+pub(crate) struct ReplaceArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Name of the lost server.
+    #[arg(long, value_name = "NAME")]
+    lost: String,
+    /// The new server.
+    #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_server)]
+    new: (String, SocketAddr),
+    /// The number given by the first call.
+    #[arg(long, requires = "incarnation", value_name = "N")]
+    node_id: Option<u64>,
+    /// The incarnation given by the first call.
+    #[arg(long, requires = "node_id", value_name = "UUID")]
+    incarnation: Option<Incarnation>,
+}
+
+impl Target {
+    fn client(&self) -> Result<AdminClient, ControlError> {
+        match (&self.config, &self.data) {
+            (Some(file), _) => {
+                let config = config::load(file)?;
+                connect(&config.identity, config.metadata)
+            }
+            (None, Some(data)) => dev::administrator(data),
+            // clap requires one of them.
+            (None, None) => Err(ControlError::BadArgument {
+                what: "target",
+                given: String::new(),
+                rule: "give --config or --data",
+            }),
+        }
+    }
+
+    fn flag(&self) -> String {
+        match (&self.config, &self.data) {
+            (Some(file), _) => format!("--config {}", file.display()),
+            (None, Some(data)) => format!("--data {}", data.display()),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// Prints the state of the cluster.
+pub(crate) async fn status(arguments: &StatusArguments) -> Result<(), ControlError> {
+    let (_, status) = arguments.target.client()?.status(STATUS_WAIT).await?;
+    print(&Report::of(&status), arguments.json);
+    Ok(())
+}
+
+/// Runs a `node` command.
+pub(crate) async fn run(command: &NodeCommand) -> Result<(), ControlError> {
+    match command {
+        NodeCommand::List(arguments) => {
+            let (_, status) = arguments.target.client()?.status(STATUS_WAIT).await?;
+            let report = Report::of(&status);
+            if arguments.json {
+                println!("{}", json_text(&report.nodes));
+            } else {
+                print!("{}", report.node_list());
+            }
+            Ok(())
+        }
+        NodeCommand::Replace(arguments) => replace(arguments).await,
+    }
+}
+
+async fn replace(arguments: &ReplaceArguments) -> Result<(), ControlError> {
+    let client = arguments.target.client()?;
+    let (leader, status) = client.status(STATUS_WAIT).await?;
+    let lost = member_of(&status, &arguments.lost)?;
+    let (name, address) = &arguments.new;
+    if let (Some(node), Some(incarnation)) = (arguments.node_id, arguments.incarnation) {
+        let node = MetadataNodeId(node);
+        let new = MetadataMember { node, incarnation, name: name.clone(), address: *address };
+        client.replace(leader, lost, new).await?;
+        println!("{name} (node {node}) has the vote of {} (node {lost}), which is never used again", arguments.lost);
+        return Ok(());
+    }
+    let node = client.allocate(leader).await?;
+    let incarnation = Incarnation::random();
+    let members = PathBuf::from("no-members.toml");
+    Members { member: Vec::new() }.write(&members)?;
+    println!("{name} is node {node}. On the new server, with its identity, its configuration and {}:", members.display());
+    println!(
+        "  cairn-meta format --config {name}.toml --node-id {node} --incarnation {incarnation} --cluster {} --members {}",
+        status.cluster,
+        members.display()
+    );
+    println!("  cairn-meta --config {name}.toml");
+    println!("Then here:");
+    println!(
+        "  cairnctl node replace {} --lost {} --new {name}={address} --node-id {node} --incarnation {incarnation}",
+        arguments.target.flag(),
+        arguments.lost
+    );
+    Ok(())
+}
+
+fn member_of(status: &ClusterStatus, name: &str) -> Result<MetadataNodeId, ControlError> {
+    let members = || status.metadata.iter().map(|seen| &seen.member);
+    members().find(|member| member.name == name).map(|member| member.node).ok_or_else(|| ControlError::NoSuchServer {
+        name: name.to_owned(),
+        known: members().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}

@@ -33,9 +33,8 @@ impl AdminClient {
     pub(crate) async fn status(&self, timeout: Duration) -> Result<(SocketAddr, ClusterStatus), ControlError> {
         let asked = "state of the cluster";
         let mut tried = Vec::new();
-        let ask = |address: SocketAddr| async move {
-            (address, self.ask(address, &AdminRequest::Status, timeout).await)
-        };
+        let ask =
+            |address: SocketAddr| async move { (address, self.ask(address, &AdminRequest::Status, timeout).await) };
         let mut waiting: FuturesUnordered<_> = self.metadata.iter().map(|address| ask(*address)).collect();
         while let Some((address, answer)) = waiting.next().await {
             match answer {

@@ -117,13 +117,14 @@ fn write_group(
     list.write(&file)?;
     let config_file = dir.join(format!("{admin}.toml"));
     let config = admin_config(admin, metadata.iter().map(|(_, address)| *address).collect());
-    let text = config
-        .to_toml()
-        .map_err(|e| ControlError::BadFile { path: config_file.clone(), reason: e.to_string() })?;
+    let text =
+        config.to_toml().map_err(|e| ControlError::BadFile { path: config_file.clone(), reason: e.to_string() })?;
     durable_file::write(&config_file, text.as_bytes())?;
     println!("members    {}", file.display());
     println!("status     cairnctl status --config {}", config_file.display());
-    println!("Copy members.toml and its own identity to each metadata server, write its configuration, then run there:");
+    println!(
+        "Copy members.toml and its own identity to each metadata server, write its configuration, then run there:"
+    );
     for member in &list.member {
         println!(
             "  {}: cairn-meta format --config {}.toml --node-id {} --incarnation {} --cluster {cluster} --members members.toml",
@@ -205,6 +206,15 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let config = load(&dir.path().join("root.toml")).unwrap();
         assert_eq!(Identity::load(&config.identity).unwrap().peer().name, "root");
+    }
+
+    #[test]
+    fn example_configurations_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
+        for name in ["meta1", "chunk1", "mount1"] {
+            let config = load(&folder.join(format!("{name}.toml"))).unwrap();
+            assert_eq!(config.name, name);
+        }
     }
 
     #[test]

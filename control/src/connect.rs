@@ -13,6 +13,6 @@ use crate::error::ControlError;
 /// A client of these metadata servers with that identity. Connects when the first question is asked.
 pub(crate) fn connect(files: &IdentityFiles, metadata: Vec<SocketAddr>) -> Result<AdminClient, ControlError> {
     let identity = Identity::load(files)?;
-    let transport = QuicTransport::new(Arc::new(identity)).map_err(ControlError::Socket)?;
+    let transport = QuicTransport::new(&identity)?;
     Ok(AdminClient::new(Arc::new(transport), metadata))
 }

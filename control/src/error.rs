@@ -10,6 +10,7 @@ use cairn_common::config::ConfigError;
 use cairn_common::durable_file::DurableFileError;
 use cairn_common::identity::IdentityError;
 use cairn_common::protocol::ServiceError;
+use cairn_common::transport::quic::QuicError;
 
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -240,8 +241,8 @@ pub(crate) enum ControlError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The transport could not be set up.
-    #[error("cannot open a socket for the administrator's connection: {0}")]
-    Socket(io::Error),
+    #[error("cannot open the administrator's connection: {0}")]
+    Transport(#[from] QuicError),
 }
 
 /// A server that did not become ready, with the end of its log.

@@ -80,11 +80,9 @@ impl Target {
             }
             (None, Some(data)) => dev::administrator(data),
             // clap requires one of them.
-            (None, None) => Err(ControlError::BadArgument {
-                what: "target",
-                given: String::new(),
-                rule: "give --config or --data",
-            }),
+            (None, None) => {
+                Err(ControlError::BadArgument { what: "target", given: String::new(), rule: "give --config or --data" })
+            }
         }
     }
 
@@ -137,7 +135,10 @@ async fn replace(arguments: &ReplaceArguments) -> Result<(), ControlError> {
     let incarnation = Incarnation::random();
     let members = PathBuf::from("no-members.toml");
     Members { member: Vec::new() }.write(&members)?;
-    println!("{name} is node {node}. On the new server, with its identity, its configuration and {}:", members.display());
+    println!(
+        "{name} is node {node}. On the new server, with its identity, its configuration and {}:",
+        members.display()
+    );
     println!(
         "  cairn-meta format --config {name}.toml --node-id {node} --incarnation {incarnation} --cluster {} --members {}",
         status.cluster,

@@ -90,7 +90,7 @@ impl Layout {
     /// Keeps other commands away from the cluster.
     pub(crate) fn lock(&self) -> Result<LayoutLock, ControlError> {
         let path = self.dir.join("run").join("lock");
-        let file = File::create(&path).doing("create", &path)?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path).doing("open", &path)?;
         let start = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -101,7 +101,7 @@ impl Layout {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     return Err(ControlError::Locked { path: self.dir.clone(), waited: LOCK_WAIT });
                 }
-                Err(other) => return Err(other).map_err(io::Error::from).doing("lock", path),
+                Err(other) => return Err(io::Error::from(other)).doing("lock", path),
             }
         }
     }

@@ -120,9 +120,9 @@ pub(crate) enum Probe {
 pub(crate) fn probe(path: &Path) -> Probe {
     let (sender, receiver) = mpsc::channel();
     let path = path.to_owned();
-    std::thread::spawn(move || sender.send(fs::metadata(path).map_err(|error| error.raw_os_error())));
+    std::thread::spawn(move || sender.send(fs::metadata(path).map(|_| ()).map_err(|error| error.raw_os_error())));
     match receiver.recv_timeout(PROBE_WAIT) {
-        Ok(Ok(_)) => Probe::Alive,
+        Ok(Ok(())) => Probe::Alive,
         Ok(Err(code)) if code == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => Probe::Dead,
         _ => Probe::Silent,
     }

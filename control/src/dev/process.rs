@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cairn_common::durable_file;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit, setsid};
 
 use super::layout::Layout;
@@ -56,7 +57,7 @@ pub(crate) fn start(layout: &Layout, name: &str, program: &Path, arguments: &[&P
         source,
     })?;
     let pid_file = layout.pid_file(name);
-    fs::write(&pid_file, format!("{}\n", child.id())).doing("write", pid_file)?;
+    durable_file::write(&pid_file, format!("{}\n", child.id()).as_bytes())?;
     Ok(child.id())
 }
 
@@ -76,8 +77,7 @@ fn is_ours(layout: &Layout, name: &str, pid: u32) -> bool {
 /// Asks running processes to stop, waits, and kills what is left. Returns the names that had to be
 /// killed. Their pid files are removed.
 pub(crate) fn stop(layout: &Layout, names: &[String], wait: Duration) -> Result<Vec<String>, ControlError> {
-    let targets: Vec<(&String, u32)> =
-        names.iter().filter_map(|name| Some((name, running(layout, name)?))).collect();
+    let targets: Vec<(&String, u32)> = names.iter().filter_map(|name| Some((name, running(layout, name)?))).collect();
     for (_, pid) in &targets {
         signal(*pid, Signal::TERM);
         // A stopped process sees the signal only when it goes on.
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn term_stops_and_kill_follows() {
         let (_dir, layout) = layout();
-        let mut soft = start_script(&layout, "chunk1", "sleep 60; true");
+        let mut soft = start_script(&layout, "chunk1", "while :; do sleep 0.1; done");
         let mut hard = start_script(&layout, "chunk2", "trap '' TERM; echo ready; while :; do sleep 0.1; done");
         let mut ready = [0; 6];
         io::Read::read_exact(hard.stdout.as_mut().unwrap(), &mut ready).unwrap();

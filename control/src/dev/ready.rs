@@ -62,10 +62,10 @@ fn ended(layout: &Layout, settings: &Settings, lost: &[Failure]) -> Vec<Failure>
     metadata
         .chain(settings.chunk.iter().map(|server| &server.name))
         .filter_map(|name| match lost.iter().find(|failure| failure.name == *name) {
-            Some(known) => Some(Failure { name: name.clone(), reason: known.reason.clone(), log: None, last_lines: Vec::new() }),
-            None if running(layout, name).is_none() => {
-                Some(failure(layout, name, "ended while starting".to_owned()))
+            Some(known) => {
+                Some(Failure { name: name.clone(), reason: known.reason.clone(), log: None, last_lines: Vec::new() })
             }
+            None if running(layout, name).is_none() => Some(failure(layout, name, "ended while starting".to_owned())),
             None => None,
         })
         .collect()

@@ -8,12 +8,12 @@ use cairn_common::ids::{Incarnation, MetadataNodeId};
 use cairn_common::protocol::admin::MetadataMember;
 
 use super::layout::{Layout, is_empty};
-use crate::members::Members;
 use super::process::{program, raise_file_limit, running};
 use super::settings::Settings;
 use super::up::start_server;
 use super::{admin_client, ready, servers};
 use crate::error::ControlError;
+use crate::members::Members;
 use crate::progress::Progress;
 
 const STATUS_WAIT: Duration = Duration::from_secs(5);

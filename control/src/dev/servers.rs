@@ -13,10 +13,10 @@ use cairn_common::limits::{DEFAULT_PARTITIONS, DEFAULT_REPLICAS};
 use cairn_common::protocol::Role;
 
 use super::layout::{Layout, is_empty};
-use crate::members::{Member, Members};
 use super::process::program;
 use super::settings::{MetadataEntry, Settings};
 use crate::error::ControlError;
+use crate::members::{Member, Members};
 
 /// Name of the administrator's identity in a local cluster.
 pub(crate) const ADMIN: &str = "admin";

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use cairn_common::ids::{ClusterId, Incarnation, MetadataNodeId};
+use cairn_common::ids::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
@@ -130,9 +130,10 @@ impl Settings {
     /// Writes the settings.
     pub(crate) fn save(&self, layout: &Layout) -> Result<(), ControlError> {
         let path = layout.cluster_file();
-        let text = toml::to_string(self)
-            .map_err(|e| ControlError::BadFile { path: path.clone(), reason: e.to_string() })?;
-        let header = "# Written by cairnctl dev. Addresses are part of the metadata group's member list: do not edit.\n";
+        let text =
+            toml::to_string(self).map_err(|e| ControlError::BadFile { path: path.clone(), reason: e.to_string() })?;
+        let header =
+            "# Written by cairnctl dev. Addresses are part of the metadata group's member list: do not edit.\n";
         Ok(cairn_common::durable_file::write(&path, format!("{header}{text}").as_bytes())?)
     }
 
@@ -164,11 +165,6 @@ impl Settings {
     /// Where the metadata servers listen.
     pub(crate) fn metadata_addresses(&self) -> Vec<SocketAddr> {
         self.metadata.iter().map(|server| server.address).collect()
-    }
-
-    /// The name of a metadata server by its number.
-    pub(crate) fn metadata_name(&self, node: MetadataNodeId) -> Option<&str> {
-        self.metadata.iter().find(|server| server.node == node.0).map(|server| server.name.as_str())
     }
 }
 

@@ -61,11 +61,8 @@ pub(crate) async fn report(layout: &Layout, settings: &Settings) -> Result<Repor
 
 /// The leader's report, and the metadata servers that answered at all.
 async fn ask(layout: &Layout, settings: &Settings) -> Result<(Report, HashSet<SocketAddr>), ControlError> {
-    let empty = Report {
-        cluster: Some(settings.cluster.to_string()),
-        replicas: Some(settings.replicas),
-        ..Report::default()
-    };
+    let empty =
+        Report { cluster: Some(settings.cluster.to_string()), replicas: Some(settings.replicas), ..Report::default() };
     if settings.metadata.iter().all(|server| running(layout, &server.name).is_none()) {
         let problem = Some("no metadata server runs; start them with cairnctl dev up".to_owned());
         return Ok((Report { problem, ..empty }, HashSet::new()));

@@ -163,10 +163,12 @@ pub(crate) fn format(
         .arg(members)
         .output()
         .map_err(|source| ControlError::Spawn { name: server.name.clone(), program, source })?;
-    if output.status.success() {
+    let formatted = layout.data(&server.name).join(FORMATTED_FILE);
+    if output.status.success() && formatted.exists() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let reason = format!("cairn-meta format ended with {}: {}", output.status, said.trim());
+    let left = if output.status.success() { " and left no identity there" } else { "" };
+    let reason = format!("cairn-meta format ended with {}{left}: {}", output.status, said.trim());
     Err(ControlError::Format { name: server.name.clone(), reason })
 }

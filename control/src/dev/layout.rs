@@ -107,10 +107,10 @@ impl Layout {
     }
 }
 
-/// Whether a folder is missing or holds nothing.
+/// Whether a folder is missing or holds nothing (but what a new ext4 brings along).
 pub(crate) fn is_empty(dir: &Path) -> Result<bool, ControlError> {
     match fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
+        Ok(entries) => Ok(entries.flatten().all(|entry| entry.file_name() == "lost+found")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error).doing("list", dir),
     }

@@ -1,15 +1,23 @@
 //! What the service layer reads from the state besides the namespace: cluster, sessions, chunk
 //! servers, partition table, repair queue. Reads only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use cairn_common::block::BlockId;
 use cairn_common::clock::Timestamp;
+use cairn_common::ids::PoolId;
 use cairn_common::ids::{
     ChunkNodeId, ClusterId, DiskId, DiskUuid, Incarnation, InodeId, SessionEpoch, SessionId, TableEpoch,
 };
-use cairn_common::partition_table::PartitionTable;
+use cairn_common::partition_table::{DiskLocation, PartitionTable};
 
+use super::fault::corrupt;
+use super::keys::{self, CLUSTER_WIDE, Counter, KeyFields, ROWS_PER_CHUNK, Table, VOLUME};
+use super::ops::partition_chunk;
+use super::read::{self, Direction};
+use super::records::{self, ChunkNode, Cluster, Disk, Open, Session};
 use crate::storage::{ReadView, StorageError};
 
 /// What a cluster is for its whole life, and the feature level.
@@ -57,66 +65,170 @@ pub struct ChunkServerRecord {
     pub disks: Vec<(DiskId, DiskUuid, u64)>,
 }
 
-fn unbuilt<T>() -> Result<T, StorageError> {
-    Err(StorageError::Engine("the state machine is not landed yet".into()))
-}
-
 /// The cluster, or None before `Initialize`.
-pub fn cluster(_view: &dyn ReadView) -> Result<Option<ClusterRecord>, StorageError> {
-    unbuilt()
+pub fn cluster(view: &dyn ReadView) -> Result<Option<ClusterRecord>, StorageError> {
+    let cluster = read::plain::<Cluster>(view, &keys::cluster())?;
+    Ok(cluster.map(|Cluster { cluster, partitions, replicas, feature_level }| ClusterRecord {
+        cluster,
+        partitions,
+        replicas,
+        feature_level,
+    }))
 }
 
 /// The whole partition table of the default pool. Its rows are empty until every row was installed
 /// once. Decodes all rows: keep the result until [`table_epoch`] changes.
-pub fn partition_table(_view: &dyn ReadView) -> Result<PartitionTable, StorageError> {
-    unbuilt()
+pub fn partition_table(view: &dyn ReadView) -> Result<PartitionTable, StorageError> {
+    let cluster = read::plain::<Cluster>(view, &keys::cluster())?;
+    let partitions = cluster.as_ref().map_or(0, |cluster| cluster.partitions);
+    let mut rows = Vec::new();
+    for number in 0..partitions.div_ceil(ROWS_PER_CHUNK) {
+        rows.extend(partition_chunk(view, number, partitions)?.0);
+        if rows.last().is_some_and(|row| row.current.is_empty()) {
+            break;
+        }
+    }
+    if rows.iter().any(|row| row.current.is_empty()) {
+        rows.clear();
+    }
+    let named: BTreeSet<DiskId> = rows.iter().flat_map(|row| row.current.iter().chain(&row.next)).copied().collect();
+    let disks = named
+        .into_iter()
+        .map(|disk| Ok((disk, location(view, disk)?)))
+        .collect::<Result<BTreeMap<_, _>, StorageError>>()?;
+    Ok(PartitionTable {
+        epoch: table_epoch(view)?,
+        pool: PoolId::DEFAULT,
+        replicas: cluster.map_or(0, |cluster| cluster.replicas),
+        rows,
+        disks,
+    })
+}
+
+fn location(view: &dyn ReadView, disk: DiskId) -> Result<DiskLocation, StorageError> {
+    let Disk { node, .. } = known_disk(view, disk)?;
+    let server = read::plain::<ChunkNode>(view, &keys::chunk_node(node))?
+        .ok_or_else(|| corrupt(format!("disk {disk} is of chunk server {node}, which is not known")))?;
+    Ok(DiskLocation { node, name: server.name, address: server.address })
+}
+
+fn known_disk(view: &dyn ReadView, disk: DiskId) -> Result<Disk, StorageError> {
+    read::plain(view, &keys::disk(disk))?.ok_or_else(|| corrupt(format!("disk {disk} is named and not known")))
 }
 
 /// The epoch of the partition table; 0 before anything was installed.
-pub fn table_epoch(_view: &dyn ReadView) -> Result<TableEpoch, StorageError> {
-    unbuilt()
+pub fn table_epoch(view: &dyn ReadView) -> Result<TableEpoch, StorageError> {
+    read::counter(view, Counter::TableEpoch, 0).map(TableEpoch)
 }
 
 /// All chunk servers that ever registered, by number; a wiped one comes again with a new number.
-pub fn chunk_servers(_view: &dyn ReadView) -> Result<Vec<ChunkServerRecord>, StorageError> {
-    unbuilt()
+pub fn chunk_servers(view: &dyn ReadView) -> Result<Vec<ChunkServerRecord>, StorageError> {
+    let mut nodes = Vec::new();
+    read::scan(view, keys::table_range(Table::ChunkNode, CLUSTER_WIDE), Direction::Forward, &mut |key, value| {
+        let mut fields = KeyFields::of(key);
+        let node = ChunkNodeId(fields.u32()?);
+        fields.end()?;
+        nodes.push((node, records::decode::<ChunkNode>(value)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    nodes
+        .into_iter()
+        .map(|(node, record)| {
+            let disks = record
+                .disks
+                .iter()
+                .map(|disk| known_disk(view, *disk).map(|known| (*disk, known.uuid, known.capacity_bytes)))
+                .collect::<Result<_, _>>()?;
+            Ok(ChunkServerRecord {
+                node,
+                incarnation: record.incarnation,
+                name: record.name,
+                address: record.address,
+                failure_domain: record.failure_domain,
+                disks,
+            })
+        })
+        .collect()
+}
+
+fn session_record(session: SessionId, record: Session) -> SessionRecord {
+    let Session { epoch, slots, opened, client } = record;
+    SessionRecord { session, epoch, slots, opened, client }
 }
 
 /// All sessions, by number.
-pub fn sessions(_view: &dyn ReadView) -> Result<Vec<SessionRecord>, StorageError> {
-    unbuilt()
+pub fn sessions(view: &dyn ReadView) -> Result<Vec<SessionRecord>, StorageError> {
+    let mut sessions = Vec::new();
+    read::scan(view, keys::table_range(Table::Session, CLUSTER_WIDE), Direction::Forward, &mut |key, value| {
+        let mut fields = KeyFields::of(key);
+        let session = SessionId(fields.u64()?);
+        fields.end()?;
+        sessions.push(session_record(session, records::decode(value)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(sessions)
 }
 
 /// One session, or None if it was ended.
-pub fn session(_view: &dyn ReadView, _session: SessionId) -> Result<Option<SessionRecord>, StorageError> {
-    unbuilt()
+pub fn session(view: &dyn ReadView, session: SessionId) -> Result<Option<SessionRecord>, StorageError> {
+    Ok(read::plain(view, &keys::session(session))?.map(|record| session_record(session, record)))
 }
 
 /// How many files a session has open. Scans them: for status, not for a request path.
-pub fn open_files(_view: &dyn ReadView, _session: SessionId) -> Result<u64, StorageError> {
-    unbuilt()
+pub fn open_files(view: &dyn ReadView, session: SessionId) -> Result<u64, StorageError> {
+    let mut count = 0;
+    read::scan(view, keys::session_opens(session), Direction::Forward, &mut |_, _| {
+        count += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(count)
 }
 
 /// Sessions that have a file open for writing, by number.
-pub fn writers_of(_view: &dyn ReadView, _inode: InodeId) -> Result<Vec<SessionId>, StorageError> {
-    unbuilt()
+pub fn writers_of(view: &dyn ReadView, inode: InodeId) -> Result<Vec<SessionId>, StorageError> {
+    let mut writers = Vec::new();
+    read::scan(view, keys::opens(inode), Direction::Forward, &mut |key, value| {
+        let mut fields = KeyFields::of(key);
+        fields.u64()?;
+        let session = SessionId(fields.u64()?);
+        fields.end()?;
+        if records::decode::<Open>(value)?.writers > 0 {
+            writers.push(session);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(writers)
 }
 
 /// Replicas that repair must make, in key order, behind `after`.
 pub fn repair_queue(
-    _view: &dyn ReadView,
-    _after: Option<(BlockId, DiskId)>,
-    _limit: usize,
+    view: &dyn ReadView,
+    after: Option<(BlockId, DiskId)>,
+    limit: usize,
 ) -> Result<Vec<(BlockId, DiskId)>, StorageError> {
-    unbuilt()
+    let (mut from, to) = keys::table_range(Table::Repair, CLUSTER_WIDE);
+    if let Some((block, disk)) = after {
+        from = keys::end_of(&keys::repair(&block, disk));
+    }
+    let mut queue = Vec::new();
+    read::scan(view, (from, to), Direction::Forward, &mut |key, _| {
+        if queue.len() == limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        let mut fields = KeyFields::of(key);
+        queue.push((fields.block()?, DiskId(fields.u32()?)));
+        fields.end()?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(queue)
 }
 
 /// Blocks that lack at least one replica.
-pub fn under_replicated_blocks(_view: &dyn ReadView) -> Result<u64, StorageError> {
-    unbuilt()
+pub fn under_replicated_blocks(view: &dyn ReadView) -> Result<u64, StorageError> {
+    read::counter(view, Counter::UnderReplicatedBlocks, 0)
 }
 
 /// Whether `Action::CollectGarbage` has work: propose it until this is false.
-pub fn has_garbage(_view: &dyn ReadView) -> Result<bool, StorageError> {
-    unbuilt()
+pub fn has_garbage(view: &dyn ReadView) -> Result<bool, StorageError> {
+    read::any(view, keys::table_range(Table::Garbage, VOLUME))
 }

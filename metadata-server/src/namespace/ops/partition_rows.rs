@@ -1,0 +1,79 @@
+//! Rows of the partition table change by compare-and-set on the table's epoch.
+
+use std::collections::BTreeMap;
+
+use cairn_common::ids::{DiskId, PartitionId, PoolId, TableEpoch};
+use cairn_common::partition_table::PartitionRow;
+
+use crate::namespace::command::Outcome;
+use crate::namespace::fault::corrupt;
+use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK};
+use crate::namespace::read;
+use crate::namespace::records::{Cluster, Disk, PartitionRows};
+use crate::namespace::state::State;
+use crate::storage::{ReadView, StorageError};
+
+/// Most disks in one list of a row.
+const ROW_DISKS_MAX: usize = 64;
+
+/// Installs the rows if the base is in force and every row is sound: its partition exists, it has
+/// owners, and its disks are known.
+pub(crate) fn install_rows(
+    state: &mut State<'_, '_>,
+    base: TableEpoch,
+    rows: &[(PartitionId, PartitionRow)],
+) -> Result<Outcome, StorageError> {
+    let epoch = read::counter(state.view(), Counter::TableEpoch, 0)?;
+    let cluster = read::plain::<Cluster>(state.view(), &keys::cluster())?;
+    let Some(cluster) = cluster.filter(|_| epoch == base.0) else {
+        return Ok(Outcome::TableInstalled { epoch: TableEpoch(epoch), installed: false });
+    };
+    if !are_sound(state.view(), cluster.partitions, rows)? {
+        return Ok(Outcome::TableInstalled { epoch: TableEpoch(epoch), installed: false });
+    }
+    let mut chunks: BTreeMap<u32, PartitionRows> = BTreeMap::new();
+    for (partition, row) in rows {
+        let number = partition.0 / ROWS_PER_CHUNK;
+        if !chunks.contains_key(&number) {
+            chunks.insert(number, chunk(state.view(), number, cluster.partitions)?);
+        }
+        if let Some(chunk) = chunks.get_mut(&number) {
+            chunk.0[(partition.0 % ROWS_PER_CHUNK) as usize] = row.clone();
+        }
+    }
+    for (number, chunk) in &chunks {
+        state.put(keys::partition_rows(PoolId::DEFAULT, *number), chunk);
+    }
+    let epoch = state.next(Counter::TableEpoch, 0)?;
+    Ok(Outcome::TableInstalled { epoch: TableEpoch(epoch), installed: true })
+}
+
+fn are_sound(view: &dyn ReadView, partitions: u32, rows: &[(PartitionId, PartitionRow)]) -> Result<bool, StorageError> {
+    let mut known: BTreeMap<DiskId, bool> = BTreeMap::new();
+    for (partition, row) in rows {
+        if partition.0 >= partitions
+            || row.current.is_empty()
+            || row.current.len() > ROW_DISKS_MAX
+            || row.next.len() > ROW_DISKS_MAX
+        {
+            return Ok(false);
+        }
+        for disk in row.current.iter().chain(&row.next) {
+            if !known.contains_key(disk) {
+                known.insert(*disk, read::plain::<Disk>(view, &keys::disk(*disk))?.is_some());
+            }
+        }
+    }
+    Ok(known.values().all(|known| *known))
+}
+
+/// A chunk of rows, whole; rows that were never installed are empty.
+pub(crate) fn chunk(view: &dyn ReadView, number: u32, partitions: u32) -> Result<PartitionRows, StorageError> {
+    let rows = ROWS_PER_CHUNK.min(partitions.saturating_sub(number * ROWS_PER_CHUNK)) as usize;
+    let key = keys::partition_rows(PoolId::DEFAULT, number);
+    match read::plain::<PartitionRows>(view, &key)? {
+        None => Ok(PartitionRows(vec![PartitionRow::default(); rows])),
+        Some(chunk) if chunk.0.len() == rows => Ok(chunk),
+        Some(chunk) => Err(corrupt(format!("partition chunk {number} has {} rows", chunk.0.len()))),
+    }
+}

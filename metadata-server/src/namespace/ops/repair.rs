@@ -1,0 +1,82 @@
+//! The queue of replicas that repair must make, and the count of the blocks in it.
+
+use std::collections::BTreeMap;
+
+use cairn_common::block::BlockId;
+use cairn_common::ids::{DiskId, PoolId};
+
+use super::partition_rows;
+use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK};
+use crate::namespace::read;
+use crate::namespace::records::{Cluster, Marker, PartitionRows};
+use crate::namespace::state::State;
+use crate::storage::StorageError;
+
+/// Looks owners up, reading each part of the table once.
+#[derive(Default)]
+pub(super) struct Owners {
+    partitions: Option<u32>,
+    chunks: BTreeMap<u32, PartitionRows>,
+}
+
+impl Owners {
+    /// Queues a replica, if the disk owns the block: nobody else is to have one.
+    pub(super) fn note_missing(
+        &mut self,
+        state: &mut State<'_, '_>,
+        block: &BlockId,
+        disk: DiskId,
+    ) -> Result<(), StorageError> {
+        if block.pool != PoolId::DEFAULT || !self.owns(state, block, disk)? {
+            return Ok(());
+        }
+        let key = keys::repair(block, disk);
+        if read::plain::<Marker>(state.view(), &key)?.is_some() {
+            return Ok(());
+        }
+        if !read::any(state.view(), keys::repairs_of(block))? {
+            state.next(Counter::UnderReplicatedBlocks, 0)?;
+        }
+        state.put(key, &Marker);
+        Ok(())
+    }
+
+    fn owns(&mut self, state: &State<'_, '_>, block: &BlockId, disk: DiskId) -> Result<bool, StorageError> {
+        let partitions = match self.partitions {
+            Some(partitions) => partitions,
+            None => {
+                let cluster = read::plain::<Cluster>(state.view(), &keys::cluster())?;
+                *self.partitions.insert(cluster.map_or(0, |cluster| cluster.partitions))
+            }
+        };
+        if partitions == 0 {
+            return Ok(false);
+        }
+        let partition = block.partition(partitions).0;
+        let number = partition / ROWS_PER_CHUNK;
+        if !self.chunks.contains_key(&number) {
+            self.chunks.insert(number, partition_rows::chunk(state.view(), number, partitions)?);
+        }
+        let row = self.chunks.get(&number).and_then(|chunk| chunk.0.get((partition % ROWS_PER_CHUNK) as usize));
+        Ok(row.is_some_and(|row| row.current.contains(&disk) || row.next.contains(&disk)))
+    }
+}
+
+pub(crate) fn record_damage(state: &mut State<'_, '_>, damaged: &[(BlockId, DiskId)]) -> Result<(), StorageError> {
+    let mut owners = Owners::default();
+    damaged.iter().try_for_each(|(block, disk)| owners.note_missing(state, block, *disk))
+}
+
+pub(crate) fn record_repair(state: &mut State<'_, '_>, repaired: &[(BlockId, DiskId)]) -> Result<(), StorageError> {
+    for (block, disk) in repaired {
+        let key = keys::repair(block, *disk);
+        if read::plain::<Marker>(state.view(), &key)?.is_none() {
+            continue;
+        }
+        state.delete(key);
+        if !read::any(state.view(), keys::repairs_of(block))? {
+            state.count_down(Counter::UnderReplicatedBlocks)?;
+        }
+    }
+    Ok(())
+}

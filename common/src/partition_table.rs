@@ -27,6 +27,11 @@ impl PartitionRow {
         set
     }
 
+    /// Whether the disk is in the write set.
+    pub fn owns(&self, disk: DiskId) -> bool {
+        self.current.contains(&disk) || self.next.contains(&disk)
+    }
+
     /// Whether the disks that confirmed make a write quorum (majority of `current`, and of `next`
     /// during a move).
     pub fn is_quorum(&self, confirmed: impl Fn(DiskId) -> bool) -> bool {

@@ -84,7 +84,8 @@ impl Service {
         match self {
             Self::Metadata => matches!(role, Role::Mount),
             Self::ChunkControl => matches!(role, Role::Chunk),
-            Self::Admin => matches!(role, Role::Admin),
+            // Metadata servers ask each other for their clocks; the handler refuses them the rest.
+            Self::Admin => matches!(role, Role::Admin | Role::Metadata),
             Self::Raft => matches!(role, Role::Metadata),
             Self::Chunk => matches!(role, Role::Mount | Role::Chunk),
         }

@@ -10,6 +10,7 @@ mod fault;
 mod file_map;
 mod keys;
 mod ops;
+pub mod partition_blocks;
 mod queries;
 mod read;
 mod records;

@@ -13,8 +13,6 @@
 
 mod assignment;
 mod balance;
-#[cfg(test)]
-mod properties;
 mod rendezvous;
 mod topology;
 

@@ -50,6 +50,7 @@ pub(super) fn commit(state: &mut State<'_, '_>, commit: &Commit<'_>) -> Result<M
             for disk in &new.missed {
                 owners.note_missing(state, &reference.block, *disk)?;
             }
+            owners.note_moving(state, &reference.block)?;
         }
     }
     if !extents.is_empty() || size != inode.size {

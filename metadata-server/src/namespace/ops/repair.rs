@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn_common::block::BlockId;
 use cairn_common::ids::{DiskId, PoolId};
+use cairn_common::partition_table::PartitionRow;
 
 use super::partition_rows;
 use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK};
@@ -27,21 +28,23 @@ impl Owners {
         block: &BlockId,
         disk: DiskId,
     ) -> Result<(), StorageError> {
-        if block.pool != PoolId::DEFAULT || !self.owns(state, block, disk)? {
-            return Ok(());
+        match self.row(state, block)? {
+            Some(row) if row.owns(disk) => queue(state, block, disk),
+            _ => Ok(()),
         }
-        let key = keys::repair(block, disk);
-        if read::plain::<Marker>(state.view(), &key)?.is_some() {
-            return Ok(());
-        }
-        if !read::any(state.view(), keys::repairs_of(block))? {
-            state.next(Counter::UnderReplicatedBlocks, 0)?;
-        }
-        state.put(key, &Marker);
-        Ok(())
     }
 
-    fn owns(&mut self, state: &State<'_, '_>, block: &BlockId, disk: DiskId) -> Result<bool, StorageError> {
+    /// Queues a replica for every disk that the block's partition is moving to: the sender may have
+    /// placed it by a table that does not know of the move. A disk that has it says so.
+    pub(super) fn note_moving(&mut self, state: &mut State<'_, '_>, block: &BlockId) -> Result<(), StorageError> {
+        let Some(row) = self.row(state, block)? else { return Ok(()) };
+        let new: Vec<DiskId> = row.next.iter().filter(|disk| !row.current.contains(disk)).copied().collect();
+        new.into_iter().try_for_each(|disk| queue(state, block, disk))
+    }
+    fn row(&mut self, state: &State<'_, '_>, block: &BlockId) -> Result<Option<&PartitionRow>, StorageError> {
+        if block.pool != PoolId::DEFAULT {
+            return Ok(None);
+        }
         let partitions = match self.partitions {
             Some(partitions) => partitions,
             None => {
@@ -50,16 +53,27 @@ impl Owners {
             }
         };
         if partitions == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let partition = block.partition(partitions).0;
         let number = partition / ROWS_PER_CHUNK;
         if !self.chunks.contains_key(&number) {
             self.chunks.insert(number, partition_rows::chunk(state.view(), number, partitions)?);
         }
-        let row = self.chunks.get(&number).and_then(|chunk| chunk.0.get((partition % ROWS_PER_CHUNK) as usize));
-        Ok(row.is_some_and(|row| row.current.contains(&disk) || row.next.contains(&disk)))
+        Ok(self.chunks.get(&number).and_then(|chunk| chunk.0.get((partition % ROWS_PER_CHUNK) as usize)))
     }
+}
+
+fn queue(state: &mut State<'_, '_>, block: &BlockId, disk: DiskId) -> Result<(), StorageError> {
+    let key = keys::repair(block, disk);
+    if read::plain::<Marker>(state.view(), &key)?.is_some() {
+        return Ok(());
+    }
+    if !read::any(state.view(), keys::repairs_of(block))? {
+        state.next(Counter::UnderReplicatedBlocks, 0)?;
+    }
+    state.put(key, &Marker);
+    Ok(())
 }
 
 pub(crate) fn record_damage(state: &mut State<'_, '_>, damaged: &[(BlockId, DiskId)]) -> Result<(), StorageError> {

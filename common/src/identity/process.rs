@@ -54,6 +54,12 @@ impl Identity {
                 reason: format!("it is of cluster {}, the authority of cluster {cluster}", peer.cluster),
             });
         }
+        let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+        let certified = rustls::sign::CertifiedKey::new(vec![certificate.clone()], signing);
+        if certified.keys_match().is_err() {
+            let reason = "the key is not this certificate's".to_owned();
+            return Err(IdentityError::Mismatch { certificate: Default::default(), reason });
+        }
         Ok(Self { peer, authority, certificate, key })
     }
 

@@ -58,6 +58,9 @@ metrics! {
     CHUNK_FDATASYNC_SECONDS = "cairn_chunk_fdatasync_seconds", Histogram, Seconds, "Time of one fdatasync of a segment.";
     CHUNK_BLOCKS_PER_FSYNC = "cairn_chunk_blocks_per_fsync", Histogram, Count, "Blocks that shared one fdatasync.";
     CHUNK_VERIFICATION_FAILURES = "cairn_chunk_verification_failures_total", Counter, Count, "Stored records that do not match their checksum or name.";
+    CHUNK_SCRUBBED_BYTES = "cairn_chunk_scrubbed_bytes_total", Counter, Bytes, "Bytes of records that the scrub has checked.";
+    CHUNK_DISK_FAILURES = "cairn_chunk_disk_failures_total", Counter, Count, "Disks that failed while the server ran.";
+    CHUNK_HEARTBEAT_FAILURES = "cairn_chunk_heartbeat_failures_total", Counter, Count, "Heartbeats that no metadata leader answered.";
     CHUNK_BLOCKS = "cairn_chunk_blocks", Gauge, Count, "Blocks held, by disk.";
     CHUNK_DISK_FREE_BYTES = "cairn_chunk_disk_free_bytes", Gauge, Bytes, "Free space, by disk.";
     CHUNK_DISK_CAPACITY_BYTES = "cairn_chunk_disk_capacity_bytes", Gauge, Bytes, "Size, by disk.";

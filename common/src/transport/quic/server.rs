@@ -30,6 +30,8 @@ use crate::transport::{Answer, Incoming, PeerIdentity, RequestHandler};
 
 /// A request must have arrived whole, and its answer be taken, within this.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Answers handed to the network just before the end get this long to leave.
+const LEAVE_TIME: Duration = Duration::from_millis(50);
 /// The last words of an endpoint get this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -137,6 +139,7 @@ impl QuicServerHandle {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(requests = *self.shared.active.borrow(), "ending although requests are under way");
         }
+        tokio::time::sleep(LEAVE_TIME).await;
         self.endpoint.close(CLOSE_DONE, b"the server is ending");
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
     }
@@ -198,7 +201,7 @@ async fn serve_connection(incoming: quinn::Incoming, shared: Arc<Shared>, mut dr
             let _ = send.reset(STREAM_NOT_ACCEPTED);
             continue;
         }
-        tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, recv));
+        tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, recv, drain.clone()));
     };
     gauge.decrement(1.0);
     match explain(&ended) {
@@ -222,7 +225,13 @@ fn identify(connection: &Connection, cluster: ClusterId) -> Result<PeerIdentity,
     Ok(peer)
 }
 
-async fn serve_stream(shared: Arc<Shared>, peer: Arc<PeerIdentity>, mut send: SendStream, recv: RecvStream) {
+async fn serve_stream(
+    shared: Arc<Shared>,
+    peer: Arc<PeerIdentity>,
+    mut send: SendStream,
+    recv: RecvStream,
+    drain: watch::Receiver<bool>,
+) {
     let _active = Active::new(&shared.active);
     let mut reader = FrameReader::new(recv);
     let read = tokio::time::timeout(STREAM_TIMEOUT, read_request(&mut reader, &peer)).await;
@@ -263,6 +272,10 @@ async fn serve_stream(shared: Arc<Shared>, peer: Arc<PeerIdentity>, mut send: Se
         return;
     }
     answer(&mut send, result, STREAM_TIMEOUT).await;
+    if *drain.borrow() {
+        // Closing the connection would drop what the peer has not acknowledged.
+        let _ = tokio::time::timeout(STREAM_TIMEOUT, send.stopped()).await;
+    }
 }
 
 /// A request, or the refusal of one whose peer may not make it (its data is not read).

@@ -1,0 +1,37 @@
+//! What can be set about the store of one disk.
+
+use std::time::Duration;
+
+/// Settings of one disk's store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// A segment is closed when the next record would make it longer than this, in bytes.
+    pub segment_bytes: u64,
+    /// Capacity in bytes; 0: the file system's size.
+    pub capacity_bytes: u64,
+    /// Bytes of the file system that are left free. None: 1 % of the capacity, 64 MiB to 4 GiB.
+    pub reserve_bytes: Option<u64>,
+    /// Bytes that the scrub reads in a second; 0: no scrub.
+    pub scrub_bytes_per_second: u64,
+    /// The index is made durable this often while it changes: what a start must read again.
+    pub index_flush_interval: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            capacity_bytes: 0,
+            reserve_bytes: None,
+            scrub_bytes_per_second: 8 << 20,
+            index_flush_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Bytes to leave free on a disk of this capacity.
+    pub fn reserve(&self, capacity_bytes: u64) -> u64 {
+        self.reserve_bytes.unwrap_or_else(|| (capacity_bytes / 100).clamp(64 << 20, 4 << 30))
+    }
+}

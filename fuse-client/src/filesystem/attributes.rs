@@ -1,0 +1,87 @@
+//! Attributes: read, changed, and the truncation of files.
+
+use std::sync::Arc;
+
+use cairn_common::client::ClientError;
+use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::limits::FILE_MAX_BYTES;
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{
+    AttributeChanges, Attributes, Mutation, MutationResult, Query, QueryResult, Statfs,
+};
+
+use super::{Caller, Filesystem};
+use crate::backend::unexpected;
+use crate::open_files::FileState;
+
+impl Filesystem {
+    /// Attributes of an inode.
+    pub async fn attributes(&self, request: RequestId, inode: InodeId) -> Result<Attributes, ClientError> {
+        // Taken before the question: a commit that overtakes the answer is then not overlooked.
+        let file = self.files.get(inode);
+        let QueryResult::Attributes(fresh) = self.backend.query(request, Query::Attributes { inode }).await? else {
+            return Err(unexpected("a question for attributes"));
+        };
+        Ok(match file {
+            Some(file) => file.observe(fresh),
+            None => self.observe(fresh),
+        })
+    }
+
+    /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime and
+    /// mode again. Bytes behind a new size are dropped instead.
+    pub async fn set_attributes(
+        self: &Arc<Self>,
+        caller: Caller,
+        inode: InodeId,
+        changes: AttributeChanges,
+    ) -> Result<Attributes, ClientError> {
+        if changes.size.is_some_and(|size| size > FILE_MAX_BYTES) {
+            return Err(FsError::FileTooBig.into());
+        }
+        let mutation = Mutation::SetAttributes { inode, changes };
+        let request = caller.request;
+        let file = self.files.get(inode).filter(|file| changes.size.is_some() || file.is_dirty());
+        let Some(file) = file else {
+            let result = self.backend.mutate(request, mutation).await?;
+            return attributes_of(result).map(|fresh| self.observe(fresh));
+        };
+        let filesystem = self.clone();
+        let change = tokio::spawn(async move {
+            let _changing = file.changing.clone().lock_owned().await;
+            if let Some(size) = changes.size {
+                filesystem.trim(&file, size);
+            }
+            filesystem.flush_locked(request, &file).await?;
+            let fresh = attributes_of(filesystem.backend.submit(request, mutation).await?)?;
+            Ok(file.observe(fresh))
+        });
+        change.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("setattr: {error}") }))
+    }
+
+    /// Drops dirty bytes from `size` on.
+    fn trim(&self, file: &Arc<FileState>, size: u64) {
+        {
+            let mut inner = file.lock();
+            let before = inner.dirty.bytes();
+            inner.dirty.truncate(size);
+            self.budget.changed(before, inner.dirty.bytes());
+        }
+        self.files.unmark_if_clean(file);
+    }
+
+    /// Space and inodes.
+    pub async fn statfs(&self, caller: Caller) -> Result<Statfs, ClientError> {
+        match self.backend.query(caller.request, Query::Statfs).await? {
+            QueryResult::Statfs(statfs) => Ok(statfs),
+            _ => Err(unexpected("statfs")),
+        }
+    }
+}
+
+fn attributes_of(result: MutationResult) -> Result<Attributes, ClientError> {
+    match result {
+        MutationResult::Attributes(attributes) => Ok(attributes),
+        _ => Err(unexpected("a change of attributes")),
+    }
+}

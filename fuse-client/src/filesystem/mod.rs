@@ -1,0 +1,118 @@
+//! POSIX semantics without a kernel: what each call does, on any backend. One file a group of calls.
+//! Nothing is cached across calls but what the newest attributes prove to be current (P1); every
+//! name and attribute is asked for.
+
+pub mod attributes;
+pub mod directories;
+pub mod files;
+pub mod names;
+pub mod seek;
+pub mod session_events;
+pub mod shutdown;
+pub mod xattrs;
+
+use std::sync::Arc;
+
+use cairn_common::client::ClientError;
+use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::protocol::metadata::Attributes;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::backend::Backend;
+use crate::filesystem::directories::DirectoryHandle;
+use crate::open_files::{FileHandle, HandleTable, OpenFiles, releaser};
+use crate::read_path::block_reader::BlockReader;
+use crate::settings::MountSettings;
+use crate::write_path::dirty_budget::DirtyBudget;
+use crate::write_path::flusher;
+use cairn_common::protocol::metadata::SessionEvent;
+
+/// Who calls, and the id that follows the call through every server.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Traces the call.
+    pub request: RequestId,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+}
+
+/// A mounted file system.
+pub struct Filesystem {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) settings: MountSettings,
+    pub(crate) runtime: Handle,
+    pub(crate) files: Arc<OpenFiles>,
+    pub(crate) handles: HandleTable<FileHandle>,
+    pub(crate) directories: HandleTable<DirectoryHandle>,
+    pub(crate) budget: DirtyBudget,
+    pub(crate) uploads: Semaphore,
+    pub(crate) blocks: Arc<BlockReader>,
+}
+
+impl Filesystem {
+    /// A file system on a backend, with its background tasks on the current tokio runtime. `events`
+    /// are what the cluster asks of this mount.
+    pub fn start(
+        backend: Arc<dyn Backend>,
+        settings: MountSettings,
+        events: UnboundedReceiver<SessionEvent>,
+    ) -> Arc<Self> {
+        let filesystem = Arc::new(Self {
+            files: Arc::default(),
+            handles: HandleTable::default(),
+            directories: HandleTable::default(),
+            budget: DirtyBudget::new(settings.dirty_limit_bytes),
+            uploads: Semaphore::new(settings.uploads_at_once),
+            blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),
+            runtime: Handle::current(),
+            backend,
+            settings,
+        });
+        tokio::spawn(flusher::run(Arc::downgrade(&filesystem)));
+        tokio::spawn(releaser::run(Arc::downgrade(&filesystem)));
+        tokio::spawn(session_events::run(Arc::downgrade(&filesystem), events));
+        filesystem
+    }
+
+    /// The bounds of this mount.
+    pub fn settings(&self) -> &MountSettings {
+        &self.settings
+    }
+
+    /// Bytes that are written but not committed.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.budget.used()
+    }
+
+    /// An open file.
+    pub fn handle(&self, number: u64) -> Result<Arc<FileHandle>, ClientError> {
+        self.handles.get(number)
+    }
+
+    /// Attributes from the cluster, as programs on this mount are to see them.
+    pub(crate) fn observe(&self, fresh: Attributes) -> Attributes {
+        match self.files.get(fresh.inode) {
+            Some(file) => file.observe(fresh),
+            None => fresh,
+        }
+    }
+
+    /// Flushes a file if it is one that this mount has dirty bytes of.
+    pub(crate) async fn flush_inode(self: &Arc<Self>, request: RequestId, inode: InodeId) -> Result<(), ClientError> {
+        match self.files.get(inode) {
+            Some(file) => self.flush_file(request, &file).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes everything that this mount has pending.
+    pub(crate) async fn flush_all(self: &Arc<Self>, request: RequestId) -> Result<(), ClientError> {
+        let files = self.files.dirty_files();
+        let flushes = files.iter().map(|file| self.flush_file(request, file));
+        futures::future::join_all(flushes).await.into_iter().collect()
+    }
+}

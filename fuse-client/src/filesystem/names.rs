@@ -1,0 +1,112 @@
+//! Calls about names: each is one linearizable request to the metadata group.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_common::client::ClientError;
+use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::name::Name;
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{
+    Attributes, Mutation, MutationResult, NewNode, Query, QueryResult, RenameMode,
+};
+
+use super::{Caller, Filesystem};
+use crate::backend::unexpected;
+
+impl Filesystem {
+    /// The inode of a name.
+    pub async fn lookup(&self, caller: Caller, parent: InodeId, name: Name) -> Result<Attributes, ClientError> {
+        match self.backend.query(caller.request, Query::Lookup { parent, name }).await? {
+            QueryResult::Attributes(attributes) => Ok(self.observe(attributes)),
+            _ => Err(unexpected("a lookup")),
+        }
+    }
+
+    /// Makes anything but an open file. `mode` has the umask applied.
+    pub async fn make_node(
+        &self,
+        caller: Caller,
+        parent: InodeId,
+        name: Name,
+        node: NewNode,
+        mode: u32,
+    ) -> Result<Attributes, ClientError> {
+        let Caller { request, uid, gid } = caller;
+        let mutation = Mutation::Create {
+            parent,
+            name,
+            node,
+            mode: mode & 0o7777,
+            uid,
+            gid,
+            exclusive: true,
+            open: None,
+        };
+        match self.backend.mutate(request, mutation).await? {
+            MutationResult::Node { attributes, .. } => Ok(self.observe(attributes)),
+            _ => Err(unexpected("a create")),
+        }
+    }
+
+    /// A further name of a file. What this mount has written goes first: data before names (P3).
+    pub async fn link(
+        self: &Arc<Self>,
+        caller: Caller,
+        inode: InodeId,
+        parent: InodeId,
+        name: Name,
+    ) -> Result<Attributes, ClientError> {
+        self.flush_inode(caller.request, inode).await?;
+        match self.backend.mutate(caller.request, Mutation::Link { inode, parent, name }).await? {
+            MutationResult::Node { attributes, .. } => Ok(self.observe(attributes)),
+            _ => Err(unexpected("a link")),
+        }
+    }
+
+    /// Removes a name of anything but a directory.
+    pub async fn unlink(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
+        self.backend.mutate(caller.request, Mutation::Unlink { parent, name }).await.map(|_| ())
+    }
+
+    /// Removes an empty directory.
+    pub async fn remove_directory(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
+        self.backend.mutate(caller.request, Mutation::RemoveDirectory { parent, name }).await.map(|_| ())
+    }
+
+    /// Renames. A file whose bytes are not committed is flushed first, so that a crash never leaves
+    /// the new name with less than the old contents or all of the new (P3).
+    pub async fn rename(
+        self: &Arc<Self>,
+        caller: Caller,
+        (parent, name): (InodeId, Name),
+        (new_parent, new_name): (InodeId, Name),
+        mode: RenameMode,
+    ) -> Result<(), ClientError> {
+        if self.files.any_dirty() {
+            self.flush_named(caller.request, parent, &name).await?;
+            if mode == RenameMode::Exchange {
+                self.flush_named(caller.request, new_parent, &new_name).await?;
+            }
+        }
+        let mutation = Mutation::Rename { parent, name, new_parent, new_name, mode };
+        self.backend.mutate(caller.request, mutation).await.map(|_| ())
+    }
+
+    async fn flush_named(self: &Arc<Self>, request: RequestId, parent: InodeId, name: &Name) -> Result<(), ClientError> {
+        match self.backend.query(request, Query::Lookup { parent, name: name.clone() }).await {
+            Ok(QueryResult::Attributes(attributes)) => self.flush_inode(request, attributes.inode).await,
+            Ok(_) => Err(unexpected("a lookup")),
+            Err(ClientError::Fs(FsError::NotFound)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Target of a symlink.
+    pub async fn read_link(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
+        match self.backend.query(caller.request, Query::ReadLink { inode }).await? {
+            QueryResult::Bytes(target) => Ok(target),
+            _ => Err(unexpected("a readlink")),
+        }
+    }
+}

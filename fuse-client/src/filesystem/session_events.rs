@@ -1,0 +1,43 @@
+//! What the cluster asks of this mount: to flush a file that another mount has asked about. Until it
+//! is answered the other mount waits (P1).
+
+use std::sync::{Arc, Weak};
+
+use cairn_common::client::ClientError;
+use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::protocol::metadata::SessionEvent;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Filesystem;
+
+/// Runs until the session or the file system is gone.
+pub(crate) async fn run(filesystem: Weak<Filesystem>, mut events: UnboundedReceiver<SessionEvent>) {
+    while let Some(event) = events.recv().await {
+        let Some(filesystem) = filesystem.upgrade() else { return };
+        match event {
+            SessionEvent::Flush { inode, ticket } => {
+                tokio::spawn(async move { filesystem.flush_for_another_mount(inode, ticket).await });
+            }
+        }
+    }
+}
+
+impl Filesystem {
+    async fn flush_for_another_mount(self: Arc<Self>, inode: InodeId, ticket: u64) {
+        let request = RequestId::random();
+        self.doubt_capability(inode);
+        while let Err(error) = self.flush_inode(request, inode).await {
+            match error {
+                // The bytes are still here and still owed to the other mount.
+                ClientError::TimedOut { .. } => {
+                    tracing::warn!(%request, %inode, %error, "another mount waits for data that cannot be committed yet");
+                }
+                // The data is lost and that is reported where it belongs; the other mount need not wait.
+                _ => break,
+            }
+        }
+        if let Err(error) = self.backend.flush_done(ticket).await {
+            tracing::warn!(%request, %inode, %error, "a flush could not be answered");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Extended attributes. Access control lists are not kept (yet): they are refused, not ignored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_common::client::ClientError;
+use cairn_common::ids::InodeId;
+use cairn_common::limits::{XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES};
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{Mutation, OpenMode, Query, QueryResult, XattrMode};
+
+use super::{Caller, Filesystem};
+use crate::backend::unexpected;
+
+const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+/// The kernel asks for it before every write.
+const CAPABILITY: &[u8] = b"security.capability";
+
+impl Filesystem {
+    /// Answers without waiting what needs no question: lists that are not kept, and a capability that
+    /// is known not to exist.
+    pub fn try_xattr(&self, inode: InodeId, name: &[u8]) -> Option<ClientError> {
+        if name.starts_with(ACL_PREFIX) {
+            return Some(FsError::NotSupported.into());
+        }
+        if name != CAPABILITY {
+            return None;
+        }
+        let file = self.files.get(inode)?;
+        let mut inner = file.lock();
+        (inner.no_capability && inner.registration(OpenMode::Write).registered).then(|| FsError::NoAttribute.into())
+    }
+
+    /// A value.
+    pub async fn xattr(&self, caller: Caller, inode: InodeId, name: Bytes) -> Result<Bytes, ClientError> {
+        check_name(&name)?;
+        let capability_of = if name == CAPABILITY { self.files.get(inode) } else { None };
+        let generation = capability_of.as_ref().map(|file| file.lock().capability_generation);
+        match self.backend.query(caller.request, Query::Xattr { inode, name }).await {
+            Ok(QueryResult::Bytes(value)) => Ok(value),
+            Ok(_) => Err(unexpected("a question for an attribute")),
+            Err(error) => {
+                if let (ClientError::Fs(FsError::NoAttribute), Some(file)) = (&error, capability_of) {
+                    let mut inner = file.lock();
+                    inner.no_capability |= generation == Some(inner.capability_generation);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// All names, each followed by a NUL.
+    pub async fn xattr_names(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
+        match self.backend.query(caller.request, Query::Xattrs { inode }).await? {
+            QueryResult::Names(names) => {
+                let mut list = Vec::new();
+                for name in names {
+                    list.extend_from_slice(&name);
+                    list.push(0);
+                }
+                Ok(list.into())
+            }
+            _ => Err(unexpected("a question for attribute names")),
+        }
+    }
+
+    /// Sets a value.
+    pub async fn set_xattr(
+        self: &Arc<Self>,
+        caller: Caller,
+        inode: InodeId,
+        name: Bytes,
+        value: Bytes,
+        mode: XattrMode,
+    ) -> Result<(), ClientError> {
+        check_name(&name)?;
+        if value.len() > XATTR_VALUE_MAX_BYTES {
+            return Err(FsError::TooBig.into());
+        }
+        self.doubt_capability(inode);
+        let result = self.backend.mutate(caller.request, Mutation::SetXattr { inode, name, value, mode }).await;
+        self.doubt_capability(inode);
+        result.map(|_| ())
+    }
+
+    /// Removes a value.
+    pub async fn remove_xattr(&self, caller: Caller, inode: InodeId, name: Bytes) -> Result<(), ClientError> {
+        check_name(&name)?;
+        self.backend.mutate(caller.request, Mutation::RemoveXattr { inode, name }).await.map(|_| ())
+    }
+
+    /// From now on somebody may have set the capability.
+    pub(crate) fn doubt_capability(&self, inode: InodeId) {
+        if let Some(file) = self.files.get(inode) {
+            let mut inner = file.lock();
+            inner.no_capability = false;
+            inner.capability_generation += 1;
+        }
+    }
+}
+
+fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.starts_with(ACL_PREFIX) {
+        return Err(FsError::NotSupported);
+    }
+    if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES { Err(FsError::Range) } else { Ok(()) }
+}

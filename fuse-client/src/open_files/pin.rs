@@ -1,0 +1,118 @@
+//! Which files are in use. A [`Pin`] keeps a file and its registration; when the last one of a mode is
+//! gone, the releaser may give the registration back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cairn_common::ids::InodeId;
+use cairn_common::protocol::metadata::OpenMode;
+use parking_lot::Mutex;
+
+use super::file_state::FileState;
+
+/// Files in use or lately so.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    files: Mutex<HashMap<InodeId, Arc<FileState>>>,
+    idle: Mutex<Vec<(Arc<FileState>, OpenMode)>>,
+    dirty: Mutex<HashMap<InodeId, Arc<FileState>>>,
+}
+
+/// Keeps a file in use in one mode.
+#[derive(Debug)]
+pub struct Pin {
+    files: Arc<OpenFiles>,
+    file: Arc<FileState>,
+    mode: OpenMode,
+}
+
+impl OpenFiles {
+    /// Pins a file.
+    pub fn pin(self: &Arc<Self>, inode: InodeId, mode: OpenMode) -> Pin {
+        let mut files = self.files.lock();
+        let file = files.entry(inode).or_insert_with(|| Arc::new(FileState::new(inode))).clone();
+        {
+            let mut inner = file.lock();
+            let registration = inner.registration(mode);
+            registration.pins += 1;
+            registration.idle_since = None;
+        }
+        Pin { files: self.clone(), file, mode }
+    }
+
+    /// The state of a file in use.
+    pub fn get(&self, inode: InodeId) -> Option<Arc<FileState>> {
+        self.files.lock().get(&inode).cloned()
+    }
+
+    /// Drops the state of a file that nobody uses.
+    pub fn forget_if_idle(&self, file: &Arc<FileState>) {
+        let mut files = self.files.lock();
+        if file.lock().is_idle() {
+            files.remove(&file.inode);
+        }
+    }
+
+    /// Registrations that may be released.
+    pub fn take_idle(&self) -> Vec<(Arc<FileState>, OpenMode)> {
+        std::mem::take(&mut *self.idle.lock())
+    }
+
+    /// Puts back what could not be released yet.
+    pub fn put_back_idle(&self, more: Vec<(Arc<FileState>, OpenMode)>) {
+        self.idle.lock().extend(more);
+    }
+
+    /// Notes that a file has dirty bytes.
+    pub fn mark_dirty(&self, file: &Arc<FileState>) {
+        self.dirty.lock().entry(file.inode).or_insert_with(|| file.clone());
+    }
+
+    /// Takes a file off the list of dirty ones if it has nothing dirty any more.
+    pub fn unmark_if_clean(&self, file: &Arc<FileState>) {
+        let mut dirty = self.dirty.lock();
+        if !file.is_dirty() {
+            dirty.remove(&file.inode);
+        }
+    }
+
+    /// Files with dirty bytes.
+    pub fn dirty_files(&self) -> Vec<Arc<FileState>> {
+        self.dirty.lock().values().cloned().collect()
+    }
+
+    /// Whether any file has dirty bytes.
+    pub fn any_dirty(&self) -> bool {
+        !self.dirty.lock().is_empty()
+    }
+}
+
+impl Pin {
+    /// The file.
+    pub fn file(&self) -> &Arc<FileState> {
+        &self.file
+    }
+
+    /// The mode it is kept in.
+    pub fn mode(&self) -> OpenMode {
+        self.mode
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let queue = {
+            let mut inner = self.file.lock();
+            let registration = inner.registration(self.mode);
+            registration.pins -= 1;
+            if registration.pins == 0 {
+                registration.idle_since = Some(Instant::now());
+            }
+            registration.pins == 0 && !std::mem::replace(&mut registration.queued, true)
+        };
+        if queue {
+            self.files.idle.lock().push((self.file.clone(), self.mode));
+        }
+    }
+}

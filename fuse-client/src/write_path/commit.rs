@@ -1,0 +1,125 @@
+//! Flush of one file: freezes what is dirty, makes it durable on a write quorum, names it to the
+//! metadata group. When [`Filesystem::flush_file`] answers Ok, every byte that was written before is
+//! on stable storage in both places (P2).
+
+use std::sync::Arc;
+
+use cairn_common::client::ClientError;
+use cairn_common::ids::RequestId;
+use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
+use cairn_common::protocol::metadata::{Mutation, MutationResult};
+use futures::future::try_join_all;
+
+use super::upload::Upload;
+use crate::backend::unexpected;
+use crate::filesystem::Filesystem;
+use crate::open_files::FileState;
+
+/// Largest commit of inline bytes, in extents: the bytes travel in one Raft entry.
+const MAX_INLINE_EXTENTS: usize = 64;
+
+impl Filesystem {
+    /// Commits all that is dirty in a file. It goes on if the future is dropped.
+    pub async fn flush_file(self: &Arc<Self>, request: RequestId, file: &Arc<FileState>) -> Result<(), ClientError> {
+        if !file.is_dirty() {
+            return Ok(());
+        }
+        let (filesystem, file) = (self.clone(), file.clone());
+        let flush = tokio::spawn(async move {
+            let _changing = file.changing.clone().lock_owned().await;
+            filesystem.flush_locked(request, &file).await
+        });
+        flush.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("flush: {error}") }))
+    }
+
+    /// The same, by a caller that holds the file's `changing` lock.
+    pub(crate) async fn flush_locked(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+    ) -> Result<(), ClientError> {
+        let uploads = {
+            let mut inner = file.lock();
+            if inner.dirty.is_empty() {
+                return Ok(());
+            }
+            let inline = inner.size() <= INLINE_MAX_BYTES as u64;
+            inner.dirty.freeze_all(inline);
+            inner.dirty_since = None;
+            inner.dirty.uploads()
+        };
+        let stored = try_join_all(uploads.iter().map(|upload| self.store(request, upload))).await;
+        let result = match stored {
+            Ok(_) => self.commit_stored(request, file).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {}
+            Err(ClientError::TimedOut { .. }) => {
+                // Nothing is lost: the bytes stay here and are tried again.
+                let mut inner = file.lock();
+                inner.dirty_since.get_or_insert_with(std::time::Instant::now);
+            }
+            Err(ref error) => self.give_up(file, error),
+        }
+        result
+    }
+
+    /// Commits what is stored already, from the file's first dirty byte on; leaves the rest.
+    pub(crate) async fn commit_stored(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+    ) -> Result<(), ClientError> {
+        loop {
+            let (mutation, parts) = {
+                let inner = file.lock();
+                let inline = inner.size() <= INLINE_MAX_BYTES as u64;
+                let limit = if inline { MAX_INLINE_EXTENTS } else { MAX_EXTENTS_PER_MESSAGE };
+                let (extents, parts) = inner.dirty.committable(limit);
+                let Some(last) = extents.last() else { return Ok(()) };
+                let minimum_size = last.extent.end();
+                let commit = Mutation::Commit {
+                    inode: file.inode,
+                    extents,
+                    append: false,
+                    minimum_size,
+                    mtime: inner.local_mtime,
+                };
+                (commit, parts)
+            };
+            let committed = self.backend.submit(request, mutation).await?;
+            let MutationResult::Committed { attributes, .. } = committed else {
+                return Err(unexpected("a commit"));
+            };
+            {
+                let mut inner = file.lock();
+                let before = inner.dirty.bytes();
+                inner.dirty.committed(&parts);
+                inner.merge(attributes);
+                self.budget.changed(before, inner.dirty.bytes());
+            }
+            self.files.unmark_if_clean(file);
+        }
+    }
+
+    pub(crate) async fn store(&self, request: RequestId, upload: &Arc<Upload>) -> Result<(), ClientError> {
+        upload.store(&*self.backend, &self.uploads, request).await
+    }
+
+    /// The cluster has refused for good: the dirty bytes of the file are lost, and every open handle
+    /// is told so once.
+    fn give_up(&self, file: &Arc<FileState>, error: &ClientError) {
+        let lost = {
+            let mut inner = file.lock();
+            let lost = inner.dirty.bytes();
+            inner.dirty.clear();
+            inner.dirty_since = None;
+            inner.record_failure(error.clone());
+            self.budget.changed(lost, 0);
+            lost
+        };
+        self.files.unmark_if_clean(file);
+        tracing::error!(inode = %file.inode, lost_bytes = lost, %error, "written data could not be committed and is lost");
+    }
+}

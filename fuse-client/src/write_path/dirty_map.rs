@@ -1,0 +1,317 @@
+//! The bytes of one file that are written but not committed, by byte: a byte that nobody wrote here
+//! is never sent, so two mounts that write different bytes of one page do not overwrite each other.
+//! Segments never cross a multiple of [`MAX_BLOCK_BYTES`]. Pure: no IO, no clock, no tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cairn_common::extent::NewExtent;
+use cairn_common::limits::MAX_BLOCK_BYTES;
+
+use super::upload::Upload;
+
+const WINDOW: u64 = MAX_BLOCK_BYTES as u64;
+/// Runs shorter than this, in bytes, travel together in one block.
+const PACK_BELOW_BYTES: u64 = 256 << 10;
+/// A write this long at the start of a window will likely fill it: room for all of it is made at once.
+const LIKELY_FULL_BYTES: usize = 128 << 10;
+
+/// Dirty bytes of a file; the newest write of a byte wins.
+#[derive(Debug, Default)]
+pub struct DirtyMap {
+    segments: BTreeMap<u64, Segment>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum Segment {
+    /// May still grow and change.
+    Open(BytesMut),
+    /// A slice of something on its way into the cluster.
+    Frozen { bytes: Bytes, block_offset: u32, upload: Arc<Upload> },
+}
+
+/// A part of a file that a commit names.
+#[derive(Clone, Debug)]
+pub struct Committing {
+    offset: u64,
+    length: u64,
+    upload: Arc<Upload>,
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Open(bytes) => bytes.len() as u64,
+            Self::Frozen { bytes, .. } => bytes.len() as u64,
+        }
+    }
+
+    /// Cuts off the first `length` bytes.
+    fn split_front(&mut self, length: u64) -> Self {
+        match self {
+            Self::Open(bytes) => Self::Open(bytes.split_to(length as usize)),
+            Self::Frozen { bytes, block_offset, upload } => {
+                let front = bytes.split_to(length as usize);
+                let front = Self::Frozen { bytes: front, block_offset: *block_offset, upload: upload.clone() };
+                *block_offset += length as u32;
+                front
+            }
+        }
+    }
+
+    fn copy(&self, from: u64, to: u64) -> Bytes {
+        match self {
+            Self::Open(bytes) => Bytes::copy_from_slice(&bytes[from as usize..to as usize]),
+            Self::Frozen { bytes, .. } => bytes.slice(from as usize..to as usize),
+        }
+    }
+}
+
+impl DirtyMap {
+    /// Dirty bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether nothing waits to be committed.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// First offset behind all dirty bytes.
+    pub fn end(&self) -> Option<u64> {
+        self.segments.last_key_value().map(|(start, segment)| start + segment.len())
+    }
+
+    /// Takes bytes in.
+    pub fn write(&mut self, mut offset: u64, mut data: &[u8]) {
+        while !data.is_empty() {
+            let room = (WINDOW - offset % WINDOW) as usize;
+            let (piece, rest) = data.split_at(room.min(data.len()));
+            self.write_in_window(offset, piece);
+            offset += piece.len() as u64;
+            data = rest;
+        }
+    }
+
+    fn write_in_window(&mut self, offset: u64, data: &[u8]) {
+        let end = offset + data.len() as u64;
+        let touching = self.segments.range(..=offset).next_back().and_then(|(start, segment)| {
+            let joins = start / WINDOW == offset / WINDOW && start + segment.len() >= offset;
+            (joins && matches!(segment, Segment::Open(_))).then_some(*start)
+        });
+        if let Some(start) = touching
+            && let Some(Segment::Open(mut bytes)) = self.segments.remove(&start)
+        {
+            let at = (offset - start) as usize;
+            let over = data.len().min(bytes.len() - at);
+            bytes[at..at + over].copy_from_slice(&data[..over]);
+            if over < data.len() {
+                self.cut(start + bytes.len() as u64, end);
+                bytes.extend_from_slice(&data[over..]);
+                self.bytes += (data.len() - over) as u64;
+            }
+            self.segments.insert(start, Segment::Open(bytes));
+            return;
+        }
+        self.cut(offset, end);
+        let likely_full = offset.is_multiple_of(WINDOW) && data.len() >= LIKELY_FULL_BYTES;
+        let mut bytes = BytesMut::with_capacity(if likely_full { MAX_BLOCK_BYTES } else { data.len() });
+        bytes.extend_from_slice(data);
+        self.bytes += data.len() as u64;
+        self.segments.insert(offset, Segment::Open(bytes));
+    }
+
+    /// Removes the bytes `[from, to)`.
+    fn cut(&mut self, from: u64, to: u64) {
+        let first = self.segments.range(..from).next_back();
+        let first = first.filter(|(start, segment)| *start + segment.len() > from).map(|(start, _)| *start);
+        let starts: Vec<u64> =
+            first.into_iter().chain(self.segments.range(from..to.max(from)).map(|(start, _)| *start)).collect();
+        for start in starts {
+            let Some(mut segment) = self.segments.remove(&start) else { continue };
+            self.bytes -= segment.len();
+            let end = start + segment.len();
+            if start < from {
+                self.insert(start, segment.split_front(from - start));
+            }
+            if end > to {
+                segment.split_front(to - start.max(from));
+                self.insert(to, segment);
+            }
+        }
+    }
+
+    fn insert(&mut self, start: u64, segment: Segment) {
+        self.bytes += segment.len();
+        self.segments.insert(start, segment);
+    }
+
+    /// Forgets everything from `size` on.
+    pub fn truncate(&mut self, size: u64) {
+        self.cut(size, u64::MAX);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The dirty bytes within `[from, to)`, ascending.
+    pub fn snapshot(&self, from: u64, to: u64) -> Vec<(u64, Bytes)> {
+        let first = self.segments.range(..from).next_back();
+        first
+            .into_iter()
+            .chain(self.segments.range(from..to.max(from)))
+            .filter_map(|(start, segment)| {
+                let (begin, end) = ((*start).max(from), (start + segment.len()).min(to));
+                (begin < end).then(|| (begin, segment.copy(begin - start, end - start)))
+            })
+            .collect()
+    }
+
+    /// Turns the window at `offset` into an upload if it is full and still open.
+    pub fn freeze_full_window(&mut self, offset: u64) -> Option<Arc<Upload>> {
+        let start = offset / WINDOW * WINDOW;
+        let segment = self.segments.get_mut(&start)?;
+        let Segment::Open(bytes) = segment else { return None };
+        if bytes.len() != MAX_BLOCK_BYTES {
+            return None;
+        }
+        let bytes = std::mem::take(bytes).freeze();
+        let upload = Upload::new(bytes.clone(), false);
+        *segment = Segment::Frozen { bytes, block_offset: 0, upload: upload.clone() };
+        Some(upload)
+    }
+
+    /// Turns all that is open into uploads: one a run, short runs packed into one block.
+    pub fn freeze_all(&mut self, inline: bool) {
+        let mut pack: Vec<(u64, BytesMut)> = Vec::new();
+        let mut packed = 0;
+        for (start, bytes) in self.take_open_runs() {
+            let length = bytes.len() as u64;
+            if inline || length >= PACK_BELOW_BYTES {
+                self.freeze(start, bytes.freeze(), inline);
+                continue;
+            }
+            if packed + length > WINDOW {
+                self.freeze_packed(std::mem::take(&mut pack));
+                packed = 0;
+            }
+            packed += length;
+            pack.push((start, bytes));
+        }
+        self.freeze_packed(pack);
+    }
+
+    /// Takes the open segments out, neighbours within a window joined.
+    fn take_open_runs(&mut self) -> Vec<(u64, BytesMut)> {
+        let open: Vec<u64> = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| matches!(segment, Segment::Open(_)))
+            .map(|(start, _)| *start)
+            .collect();
+        let mut runs: Vec<(u64, BytesMut)> = Vec::new();
+        for start in open {
+            let Some(Segment::Open(bytes)) = self.segments.remove(&start) else { continue };
+            self.bytes -= bytes.len() as u64;
+            match runs.last_mut() {
+                Some((run, joined)) if *run + joined.len() as u64 == start && *run / WINDOW == start / WINDOW => {
+                    joined.extend_from_slice(&bytes);
+                }
+                _ => runs.push((start, bytes)),
+            }
+        }
+        runs
+    }
+
+    fn freeze(&mut self, start: u64, bytes: Bytes, inline: bool) {
+        let upload = Upload::new(bytes.clone(), inline);
+        self.insert(start, Segment::Frozen { bytes, block_offset: 0, upload });
+    }
+
+    fn freeze_packed(&mut self, mut pack: Vec<(u64, BytesMut)>) {
+        if pack.len() < 2 {
+            if let Some((start, bytes)) = pack.pop() {
+                self.freeze(start, bytes.freeze(), false);
+            }
+            return;
+        }
+        let mut block = BytesMut::with_capacity(pack.iter().map(|(_, bytes)| bytes.len()).sum());
+        for (_, bytes) in &pack {
+            block.extend_from_slice(bytes);
+        }
+        let block = block.freeze();
+        let upload = Upload::new(block.clone(), false);
+        let mut at = 0;
+        for (start, bytes) in pack {
+            let slice = block.slice(at..at + bytes.len());
+            let segment = Segment::Frozen { bytes: slice, block_offset: at as u32, upload: upload.clone() };
+            at += bytes.len();
+            self.insert(start, segment);
+        }
+    }
+
+    /// The uploads that bytes here still belong to, each once.
+    pub fn uploads(&self) -> Vec<Arc<Upload>> {
+        let mut uploads: Vec<Arc<Upload>> = Vec::new();
+        for segment in self.segments.values() {
+            if let Segment::Frozen { upload, .. } = segment
+                && !uploads.iter().rev().take(64).any(|known| Arc::ptr_eq(known, upload))
+            {
+                uploads.push(upload.clone());
+            }
+        }
+        uploads
+    }
+
+    /// Bytes that a commit could name now, counted from the first dirty byte on.
+    pub fn stored_prefix_bytes(&self) -> u64 {
+        self.stored_prefix().map(|(_, bytes, ..)| bytes.len() as u64).sum()
+    }
+
+    fn stored_prefix(&self) -> impl Iterator<Item = (u64, &Bytes, u32, &Arc<Upload>)> {
+        self.segments.iter().map_while(|(start, segment)| match segment {
+            Segment::Frozen { bytes, block_offset, upload } if upload.is_stored() => {
+                Some((*start, bytes, *block_offset, upload))
+            }
+            Segment::Frozen { .. } | Segment::Open(_) => None,
+        })
+    }
+
+    /// What a commit can name: stored runs from the first dirty byte on, so that no size is shown
+    /// before the data below it (P3). At most `limit` extents.
+    pub fn committable(&self, limit: usize) -> (Vec<NewExtent>, Vec<Committing>) {
+        self.stored_prefix()
+            .take(limit)
+            .filter_map(|(offset, bytes, block_offset, upload)| {
+                let length = bytes.len() as u64;
+                let extent = upload.extent(offset, block_offset, length)?;
+                Some((extent, Committing { offset, length, upload: upload.clone() }))
+            })
+            .unzip()
+    }
+
+    /// Forgets what was committed, except bytes that were written again meanwhile.
+    pub fn committed(&mut self, parts: &[Committing]) {
+        for part in parts {
+            let end = part.offset + part.length;
+            let starts: Vec<u64> = self
+                .segments
+                .range(part.offset..end)
+                .filter(|(_, segment)| {
+                    matches!(segment, Segment::Frozen { upload, .. } if Arc::ptr_eq(upload, &part.upload))
+                })
+                .map(|(start, _)| *start)
+                .collect();
+            for start in starts {
+                if let Some(segment) = self.segments.remove(&start) {
+                    self.bytes -= segment.len();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A run of dirty bytes that became a block: hashed once, put once (again only after a failure).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_common::block::{BlockHash, BlockId};
+use cairn_common::client::ClientError;
+use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
+use cairn_common::ids::{DiskId, PoolId, RequestId};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::backend::Backend;
+
+/// Blocks above this length, in bytes, are hashed on the blocking pool: about 0.1 ms.
+const HASH_INLINE_BYTES: usize = 256 << 10;
+
+/// Bytes that do not change any more, on their way into the cluster.
+#[derive(Debug)]
+pub struct Upload {
+    bytes: Bytes,
+    /// The bytes travel in the commit itself; no chunk server sees them.
+    inline: bool,
+    stored: OnceCell<Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    block: BlockId,
+    missed: Vec<DiskId>,
+}
+
+impl Upload {
+    /// Bytes to be put, or (`inline`) to be committed as they are.
+    pub fn new(bytes: Bytes, inline: bool) -> Arc<Self> {
+        Arc::new(Self { bytes, inline, stored: OnceCell::new() })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never, in practice: a run has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether a commit may name it.
+    pub fn is_stored(&self) -> bool {
+        self.inline || self.stored.initialized()
+    }
+
+    /// Makes the block durable on a write quorum, once; several callers share the work.
+    pub async fn store(
+        &self,
+        backend: &dyn Backend,
+        slots: &Semaphore,
+        request: RequestId,
+    ) -> Result<(), ClientError> {
+        if self.inline {
+            return Ok(());
+        }
+        let put = || async {
+            // The semaphore is never closed; without a permit the put is only less orderly.
+            let _slot = slots.acquire().await.ok();
+            let hash = hash(self.bytes.clone()).await?;
+            let block = BlockId { pool: PoolId::DEFAULT, hash };
+            let missed = backend.put(request, block, self.bytes.clone()).await?;
+            Ok(Stored { block, missed })
+        };
+        self.stored.get_or_try_init(put).await.map(|_| ())
+    }
+
+    /// The extent for `length` bytes from `block_offset` of these bytes on, which belong to `offset`
+    /// of the file. None while the block is not durable.
+    pub fn extent(&self, offset: u64, block_offset: u32, length: u64) -> Option<NewExtent> {
+        if self.inline {
+            let from = block_offset as usize;
+            let content = ExtentContent::Inline(self.bytes.slice(from..from + length as usize));
+            return Some(NewExtent { extent: Extent { offset, length, content }, missed: Vec::new() });
+        }
+        let stored = self.stored.get()?;
+        let reference = BlockReference { block: stored.block, block_offset, block_length: self.bytes.len() as u32 };
+        let extent = Extent { offset, length, content: ExtentContent::Block(reference) };
+        Some(NewExtent { extent, missed: stored.missed.clone() })
+    }
+}
+
+async fn hash(bytes: Bytes) -> Result<BlockHash, ClientError> {
+    if bytes.len() <= HASH_INLINE_BYTES {
+        return Ok(BlockHash::of(&bytes));
+    }
+    tokio::task::spawn_blocking(move || BlockHash::of(&bytes))
+        .await
+        .map_err(|error| ClientError::Protocol { reason: format!("hashing a block: {error}") })
+}

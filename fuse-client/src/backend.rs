@@ -20,11 +20,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn mutate(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError>;
     /// A change whose answer is definite, however long that takes; it goes on if the future is
     /// dropped.
-    fn submit(
-        &self,
-        request: RequestId,
-        mutation: Mutation,
-    ) -> BoxFuture<'static, Result<MutationResult, ClientError>>;
+    fn submit(&self, request: RequestId, mutation: Mutation)
+    -> BoxFuture<'static, Result<MutationResult, ClientError>>;
     /// Makes a block durable on a write quorum; answers the owners that did not confirm.
     async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError>;
     /// Verified bytes that cover a range of a block.

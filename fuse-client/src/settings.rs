@@ -45,7 +45,7 @@ impl Default for MountSettings {
             write_release_delay: Duration::from_millis(50),
             idle_registrations_max: 1024,
             call_timeout: limits::CALL_TIMEOUT,
-            shutdown_timeout: Duration::from_secs(4),
+            shutdown_timeout: Duration::from_secs(3),
         }
     }
 }

@@ -81,10 +81,11 @@ impl Filesystem {
                 taken += 1;
             }
         }
-        if after > DOT_DOT && after != stream.position {
+        let position = if after <= DOT_DOT { 0 } else { after };
+        if position != stream.position {
             // A seek: the page is of another place.
             stream.page.clear();
-            stream.position = after;
+            stream.position = position;
             stream.end = false;
         }
         loop {
@@ -124,8 +125,7 @@ impl Filesystem {
                 _ => Err(unexpected("a question for a parent")),
             }
         };
-        let ((page, end, up_to), parent) =
-            futures::try_join!(self.page(request, inode, 0, u64::MAX, PAGE.0), parent)?;
+        let ((page, end, up_to), parent) = futures::try_join!(self.page(request, inode, 0, u64::MAX, PAGE.0), parent)?;
         Ok(Stream { page, position: 0, end, up_to, parent: Some(parent) })
     }
 

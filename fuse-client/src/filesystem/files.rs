@@ -141,7 +141,13 @@ impl Filesystem {
     }
 
     /// Takes a write in without waiting; None if it has to wait, or is an append.
-    pub fn try_write(self: &Arc<Self>, request: RequestId, handle: u64, offset: u64, data: &[u8]) -> Option<Result<u32, ClientError>> {
+    pub fn try_write(
+        self: &Arc<Self>,
+        request: RequestId,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> Option<Result<u32, ClientError>> {
         let handle = match self.handles.get(handle) {
             Ok(handle) => handle,
             Err(error) => return Some(Err(error)),
@@ -177,7 +183,13 @@ impl Filesystem {
         self.take_in(request, handle, offset, &data)
     }
 
-    fn take_in(self: &Arc<Self>, request: RequestId, handle: &FileHandle, offset: u64, data: &[u8]) -> Result<u32, ClientError> {
+    fn take_in(
+        self: &Arc<Self>,
+        request: RequestId,
+        handle: &FileHandle,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<u32, ClientError> {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_MAX_BYTES);
         let Some(end) = end else { return Err(FsError::FileTooBig.into()) };
         if data.is_empty() {
@@ -208,7 +220,12 @@ impl Filesystem {
     }
 
     /// Puts bytes at the end of the file, wherever that is when the metadata group applies it.
-    async fn append(self: &Arc<Self>, request: RequestId, handle: &FileHandle, data: Bytes) -> Result<u32, ClientError> {
+    async fn append(
+        self: &Arc<Self>,
+        request: RequestId,
+        handle: &FileHandle,
+        data: Bytes,
+    ) -> Result<u32, ClientError> {
         if data.is_empty() {
             return Ok(0);
         }

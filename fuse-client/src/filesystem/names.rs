@@ -7,9 +7,7 @@ use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{
-    Attributes, Mutation, MutationResult, NewNode, Query, QueryResult, RenameMode,
-};
+use cairn_common::protocol::metadata::{Attributes, Mutation, MutationResult, NewNode, Query, QueryResult, RenameMode};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
@@ -33,16 +31,8 @@ impl Filesystem {
         mode: u32,
     ) -> Result<Attributes, ClientError> {
         let Caller { request, uid, gid } = caller;
-        let mutation = Mutation::Create {
-            parent,
-            name,
-            node,
-            mode: mode & 0o7777,
-            uid,
-            gid,
-            exclusive: true,
-            open: None,
-        };
+        let mutation =
+            Mutation::Create { parent, name, node, mode: mode & 0o7777, uid, gid, exclusive: true, open: None };
         match self.backend.mutate(request, mutation).await? {
             MutationResult::Node { attributes, .. } => Ok(self.observe(attributes)),
             _ => Err(unexpected("a create")),
@@ -93,7 +83,12 @@ impl Filesystem {
         self.backend.mutate(caller.request, mutation).await.map(|_| ())
     }
 
-    async fn flush_named(self: &Arc<Self>, request: RequestId, parent: InodeId, name: &Name) -> Result<(), ClientError> {
+    async fn flush_named(
+        self: &Arc<Self>,
+        request: RequestId,
+        parent: InodeId,
+        name: &Name,
+    ) -> Result<(), ClientError> {
         match self.backend.query(request, Query::Lookup { parent, name: name.clone() }).await {
             Ok(QueryResult::Attributes(attributes)) => self.flush_inode(request, attributes.inode).await,
             Ok(_) => Err(unexpected("a lookup")),

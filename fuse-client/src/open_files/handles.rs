@@ -31,14 +31,7 @@ impl FileHandle {
     /// A handle that reports failures from now on.
     pub fn new(pin: Pin, append: bool, direct: bool, writable: bool) -> Self {
         let failures = pin.file().lock().failures;
-        Self {
-            pin,
-            append,
-            direct,
-            writable,
-            pattern: Mutex::default(),
-            reported_failures: AtomicU64::new(failures),
-        }
+        Self { pin, append, direct, writable, pattern: Mutex::default(), reported_failures: AtomicU64::new(failures) }
     }
 
     /// The file.

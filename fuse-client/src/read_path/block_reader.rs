@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cairn_common::client::{ClientError, VerifiedRange};
 use cairn_common::block::BlockId;
+use cairn_common::client::{ClientError, VerifiedRange};
 use cairn_common::extent::BlockReference;
 use cairn_common::ids::RequestId;
 use futures::FutureExt;
@@ -95,7 +95,8 @@ impl BlockReader {
             result
         });
         let fetch: Fetch = async move {
-            task.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("fetching a block: {error}") }))
+            task.await
+                .unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("fetching a block: {error}") }))
         }
         .boxed()
         .shared();

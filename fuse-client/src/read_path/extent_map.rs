@@ -46,8 +46,7 @@ impl ExtentMap {
         }
         self.extents.extend(extents.into_iter().map(|extent| (extent.offset, extent)));
         let (mut start, mut end) = (from, to);
-        let touching: Vec<u64> =
-            self.covered.range(..=end).filter(|(_, e)| **e >= start).map(|(s, _)| *s).collect();
+        let touching: Vec<u64> = self.covered.range(..=end).filter(|(_, e)| **e >= start).map(|(s, _)| *s).collect();
         for other in touching {
             if let Some(other_end) = self.covered.remove(&other) {
                 start = start.min(other);

@@ -75,7 +75,12 @@ impl Filesystem {
     }
 
     /// Puts a full block on its way while the program goes on.
-    pub(crate) fn upload_in_background(self: &Arc<Self>, request: RequestId, file: Arc<FileState>, upload: Arc<Upload>) {
+    pub(crate) fn upload_in_background(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: Arc<FileState>,
+        upload: Arc<Upload>,
+    ) {
         let filesystem = self.clone();
         self.runtime.spawn(async move {
             if let Err(error) = filesystem.store(request, &upload).await {

@@ -51,12 +51,7 @@ impl Upload {
     }
 
     /// Makes the block durable on a write quorum, once; several callers share the work.
-    pub async fn store(
-        &self,
-        backend: &dyn Backend,
-        slots: &Semaphore,
-        request: RequestId,
-    ) -> Result<(), ClientError> {
+    pub async fn store(&self, backend: &dyn Backend, slots: &Semaphore, request: RequestId) -> Result<(), ClientError> {
         if self.inline {
             return Ok(());
         }

@@ -1,0 +1,517 @@
+//! One method a request of the kernel.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use cairn_common::client::ClientError;
+use cairn_common::ids::InodeId;
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{AttributeChanges, Attributes, NewNode, RenameMode};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::convert::{bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode};
+use super::dispatch::{count, log};
+use super::{FuseAdapter, TTL, caller, fuse_errno};
+use crate::errno::{errno, fs_errno};
+use crate::filesystem::Caller;
+use crate::filesystem::files::OpenOptions;
+
+/// Largest write of the kernel in one request, in bytes.
+const MAX_WRITE_BYTES: u32 = 1 << 20;
+/// Requests that the kernel sends without waiting (read-ahead, asynchronous direct IO).
+const MAX_BACKGROUND: u16 = 128;
+/// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
+/// writeback cache and every form of caching that P1 forbids, locks, and what fuser 0.18 breaks.
+const CAPABILITIES: [InitFlags; 5] = [
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+    InitFlags::FUSE_ABORT_ERROR,
+];
+
+fn inode(number: INodeNo) -> InodeId {
+    InodeId(number.0)
+}
+
+fn reply_entry(reply: ReplyEntry, result: Result<Attributes, Errno>) {
+    match result {
+        Ok(attributes) => reply.entry(&TTL, &file_attr(&attributes), Generation(0)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn reply_attr(reply: ReplyAttr, result: Result<Attributes, Errno>) {
+    match result {
+        Ok(attributes) => reply.attr(&TTL, &file_attr(&attributes)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn reply_xattr(reply: ReplyXattr, size: u32, result: Result<Bytes, Errno>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// How the kernel treats an open file. Appends bypass its cache, because only the cluster knows the
+/// end; a reader's close needs no flush.
+fn fopen_flags(options: OpenOptions) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    if options.append {
+        flags |= FopenFlags::FOPEN_DIRECT_IO;
+    }
+    if !options.write {
+        flags |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    flags
+}
+
+/// Checks a name, or replies with its error and leaves.
+macro_rules! checked {
+    ($value:expr, $reply:ident) => {
+        match $value {
+            Ok(value) => value,
+            Err(error) => return $reply.error(fuse_errno(fs_errno(error))),
+        }
+    };
+}
+
+impl fuser::Filesystem for FuseAdapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // The nearest possible value comes back as the error; it is as good.
+        if let Err(possible) = config.set_max_write(MAX_WRITE_BYTES) {
+            let _ = config.set_max_write(possible);
+        }
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        for capability in CAPABILITIES {
+            if config.add_capabilities(capability).is_err() {
+                tracing::warn!(?capability, "this kernel's FUSE lacks a capability");
+            }
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let child = checked!(name(child), reply);
+        let work = async move { filesystem.lookup(caller, inode(parent), child).await };
+        self.run("lookup", caller.request, work, |result| reply_entry(reply, result));
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move { filesystem.attributes(caller.request, inode(ino)).await };
+        self.run("getattr", caller.request, work, |result| reply_attr(reply, result));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let changes = AttributeChanges {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(time_change),
+            mtime: mtime.map(time_change),
+            // The kernel sends the new mode itself where these bits have to go.
+            clear_suid_sgid: false,
+        };
+        let work = async move { filesystem.set_attributes(caller, inode(ino), changes).await };
+        self.run("setattr", caller.request, work, |result| reply_attr(reply, result));
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move { filesystem.read_link(caller, inode(ino)).await };
+        self.run("readlink", caller.request, work, |result| match result {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        child: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let node = checked!(new_node(mode, rdev), reply);
+        self.make("mknod", caller(req), parent, child, node, mode, reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, child: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.make("mkdir", caller(req), parent, child, NewNode::Directory, mode, reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, child: &OsStr, target: &Path, reply: ReplyEntry) {
+        let node = NewNode::Symlink(bytes(target.as_os_str()));
+        self.make("symlink", caller(req), parent, child, node, 0o777, reply);
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let child = checked!(name(child), reply);
+        let work = async move { filesystem.unlink(caller, inode(parent), child).await };
+        self.run("unlink", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let child = checked!(name(child), reply);
+        let work = async move { filesystem.remove_directory(caller, inode(parent), child).await };
+        self.run("rmdir", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        child: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let (from, to) = (checked!(name(child), reply), checked!(name(newname), reply));
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            RenameMode::Exchange
+        } else {
+            return reply.error(Errno::EINVAL);
+        };
+        let work = async move { filesystem.rename(caller, (inode(parent), from), (inode(newparent), to), mode).await };
+        self.run("rename", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let child = checked!(name(newname), reply);
+        let work = async move { filesystem.link(caller, inode(ino), inode(newparent), child).await };
+        self.run("link", caller.request, work, |result| reply_entry(reply, result));
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags.0));
+        let work = async move { filesystem.open(caller, inode(ino), options).await };
+        self.run("open", caller.request, work, move |result| match result {
+            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(options)),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        child: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
+        let child = checked!(name(child), reply);
+        let work = async move { filesystem.create(caller, inode(parent), child, mode, options).await };
+        self.run("create", caller.request, work, move |result| match result {
+            Ok((attributes, handle)) => {
+                let attr = file_attr(&attributes);
+                reply.created(&TTL, &attr, Generation(0), FileHandle(handle), fopen_flags(options));
+            }
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        let work = async move {
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.read(request, &handle, offset, size).await
+        };
+        self.run("read", request, work, |result| match result {
+            Ok(data) => reply.data(&data),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let begun = Instant::now();
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        // Room in the buffer: answered here, without a hop onto the runtime.
+        if let Some(result) = filesystem.try_write(request, fh.0, offset, data) {
+            count("write", result.is_ok(), begun);
+            return match result {
+                Ok(written) => reply.written(written),
+                Err(error) => {
+                    log("write", request, &error);
+                    reply.error(fuse_errno(errno(&error)));
+                }
+            };
+        }
+        let data = Bytes::copy_from_slice(data);
+        let work = async move {
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.write(request, &handle, offset, data).await
+        };
+        self.run("write", request, work, |result| match result {
+            Ok(written) => reply.written(written),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn flush(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        let work = async move {
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.flush(request, &handle).await
+        };
+        self.run("flush", request, work, |result| reply_empty(reply, result));
+    }
+
+    fn fsync(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        let work = async move {
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.sync(request, &handle).await
+        };
+        self.run("fsync", request, work, |result| reply_empty(reply, result));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.filesystem.release(fh.0);
+        reply.ok();
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let handle = self.filesystem.open_directory(inode(ino));
+        reply.opened(FileHandle(handle), FopenFlags::empty());
+    }
+
+    fn readdir(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move {
+            let listed = filesystem
+                .list(caller, fh.0, offset, |entry| {
+                    let name = OsStr::from_bytes(&entry.name);
+                    !reply.add(INodeNo(entry.inode.0), entry.cookie, file_type(entry.kind), name)
+                })
+                .await;
+            Ok((listed, reply))
+        };
+        self.run("readdir", caller.request, work, move |result| match result {
+            Ok((Ok(()), reply)) => reply.ok(),
+            Ok((Err(error), reply)) => {
+                log("readdir", caller.request, &error);
+                reply.error(fuse_errno(errno(&error)));
+            }
+            // The bound is over and took the reply with it: fuser answers EIO.
+            Err(_) => {}
+        });
+    }
+
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.filesystem.release_directory(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move { filesystem.sync_directory(caller).await };
+        self.run("fsyncdir", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        const BLOCK: u64 = 4096;
+        /// What a file system without a fixed number of inodes shows as free.
+        const FREE_INODES: u64 = 1 << 40;
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move { filesystem.statfs(caller).await };
+        self.run("statfs", caller.request, work, |result| match result {
+            Ok(space) => {
+                let (total, free) = (space.total_bytes / BLOCK, space.free_bytes / BLOCK);
+                let inodes = space.inodes + FREE_INODES;
+                reply.statfs(total, free, free, inodes, FREE_INODES, BLOCK as u32, 255, BLOCK as u32);
+            }
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        key: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let mode = checked!(xattr_mode(flags), reply);
+        let (key, value) = (bytes(key), Bytes::copy_from_slice(value));
+        let work = async move { filesystem.set_xattr(caller, inode(ino), key, value, mode).await };
+        self.run("setxattr", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
+        if let Some(error) = self.filesystem.try_xattr(inode(ino), key.as_bytes()) {
+            return reply.error(fuse_errno(errno(&error)));
+        }
+        let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
+        let work = async move { filesystem.xattr(caller, inode(ino), key).await };
+        self.run("getxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move { filesystem.xattr_names(caller, inode(ino)).await };
+        self.run("listxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, key: &OsStr, reply: ReplyEmpty) {
+        let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
+        let work = async move { filesystem.remove_xattr(caller, inode(ino), key).await };
+        self.run("removexattr", caller.request, work, |result| reply_empty(reply, result));
+    }
+
+    fn lseek(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let work = async move {
+            let offset = u64::try_from(offset).map_err(|_| ClientError::Fs(FsError::NoSuchOffset))?;
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.seek(request, &handle, offset, data).await
+        };
+        self.run("lseek", request, work, |result| match result {
+            Ok(offset) => reply.offset(offset as i64),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        // ENOSYS: the kernel answers EOPNOTSUPP by itself from now on, and programs write zeros.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // ENOSYS: the kernel copies through its cache from now on.
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+impl FuseAdapter {
+    #[expect(clippy::too_many_arguments, reason = "the kernel's request, taken apart")]
+    fn make(
+        &self,
+        operation: &'static str,
+        caller: Caller,
+        parent: INodeNo,
+        child: &OsStr,
+        node: NewNode,
+        mode: u32,
+        reply: ReplyEntry,
+    ) {
+        let filesystem = self.filesystem.clone();
+        let child = checked!(name(child), reply);
+        let work = async move { filesystem.make_node(caller, inode(parent), child, node, mode).await };
+        self.run(operation, caller.request, work, |result| reply_entry(reply, result));
+    }
+}

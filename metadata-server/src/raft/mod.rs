@@ -3,11 +3,15 @@
 //! makes them durable on a majority and applies them.
 
 pub mod group;
+pub mod log;
 pub mod logic;
+mod metrics;
 pub mod node_identity;
 pub mod options;
+mod runtime;
 pub mod service;
 pub mod status;
+pub mod types;
 
 pub use group::MetadataGroup;
 pub use logic::StateMachineLogic;

@@ -3,15 +3,30 @@
 //! makes them durable on a majority and applies them.
 
 pub mod group;
+mod handle;
 pub mod log;
 pub mod logic;
+mod maintenance;
+mod membership;
 mod metrics;
+mod network;
 pub mod node_identity;
 pub mod options;
+mod proposer;
+mod read_barrier;
 mod runtime;
 pub mod service;
+pub mod snapshot_folder;
+mod snapshot_inbox;
+mod snapshot_sender;
+pub mod state_machine;
+pub mod state_store;
 pub mod status;
+#[cfg(test)]
+mod suite_tests;
 pub mod types;
+mod watcher;
+pub mod wire;
 
 pub use group::MetadataGroup;
 pub use logic::StateMachineLogic;

@@ -11,7 +11,6 @@ use cairn_common::transport::Transport;
 
 use super::logic::StateMachineLogic;
 use super::node_identity::IdentityError;
-use crate::storage::StorageError;
 
 /// Everything that [`super::MetadataGroup::start`] needs.
 pub struct GroupOptions {
@@ -40,8 +39,8 @@ pub struct GroupOptions {
 pub struct GroupTimings {
     /// A leader sends heartbeats this often.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for a random time between this and `election_max` asks for an
-    /// election.
+    /// A follower that hears nothing for `election_max` (the lease of the leader) plus a random time
+    /// between this and `election_max` asks for an election.
     pub election_min: Duration,
     /// See `election_min`.
     pub election_max: Duration,
@@ -49,6 +48,8 @@ pub struct GroupTimings {
     pub propose_timeout: Duration,
     /// A snapshot is made, and the log purged, after this many entries.
     pub snapshot_entries: u64,
+    /// A snapshot is made, too, after this many bytes of commands.
+    pub snapshot_bytes: u64,
     /// Entries that are kept behind a snapshot, so that a follower that was away shortly needs none.
     pub keep_entries: u64,
     /// The state is flushed to stable storage at least this often while it changes.
@@ -60,11 +61,12 @@ pub struct GroupTimings {
 impl Default for GroupTimings {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(120),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(900),
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(500),
             propose_timeout: Duration::from_secs(10),
             snapshot_entries: 20_000,
+            snapshot_bytes: 256 << 20,
             keep_entries: 5_000,
             flush_interval: Duration::from_secs(10),
             cache_bytes: 256 << 20,
@@ -78,9 +80,6 @@ pub enum GroupError {
     /// The data folder is not formatted, or not this server's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The state or the log cannot be opened or read.
-    #[error("metadata storage: {0}")]
-    Storage(#[from] StorageError),
     /// A file operation failed.
     #[error("{what}: {source}")]
     Io {

@@ -1,6 +1,14 @@
 //! What a member knows of its group, for status pages and decisions of the service.
 
+use std::collections::BTreeSet;
+
 use cairn_common::protocol::admin::MetadataMember;
+use openraft::Instant;
+use openraft::ServerState;
+use openraft::type_config::alias::SerdeInstantOf;
+
+use super::handle::RaftHandle;
+use super::types::{LogId, Member, TypeConfig};
 
 /// The group as this server sees it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,4 +55,41 @@ pub enum MemberRole {
     Voter,
     /// Follows without a vote, until it has caught up.
     Learner,
+}
+
+/// Reads it from what openraft publishes.
+pub(super) fn of(raft: &RaftHandle, durable_index: u64) -> GroupStatus {
+    let metrics = raft.metrics();
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+    let last_log_index = metrics.last_log_index.unwrap_or(0);
+    let own = raft.member().node.0;
+    let millis = |at: &SerdeInstantOf<TypeConfig>| at.elapsed().as_millis() as u64;
+    let membership = metrics.membership_config.membership();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let member_status = |(node, Member(member)): (&u64, &Member)| {
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(node).copied());
+        let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(node)).and_then(|heard| heard.as_ref());
+        let leads_itself = metrics.state == ServerState::Leader && *node == own;
+        MemberStatus {
+            member: member.clone(),
+            role: if voters.contains(node) { MemberRole::Voter } else { MemberRole::Learner },
+            lag_entries: match leads_itself {
+                true => Some(0),
+                false => matched.map(|matched| last_log_index.saturating_sub(index(matched))),
+            },
+            silent_ms: if leads_itself { Some(0) } else { heard.map(millis) },
+        }
+    };
+    GroupStatus {
+        member: raft.member().clone(),
+        leader: raft.leader(),
+        leads: metrics.state == ServerState::Leader,
+        term: metrics.current_term,
+        last_log_index,
+        applied_index: index(metrics.last_applied),
+        durable_index,
+        members: membership.nodes().map(member_status).collect(),
+        quorum_acked_ms: metrics.last_quorum_acked.as_ref().map(millis),
+        failure: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
 }

@@ -43,7 +43,7 @@ pub(super) fn entry_index(key: &[u8]) -> io::Result<u64> {
 }
 
 /// Encodes a value for its key.
-pub(super) fn encode<T: Serialize>(key: &[u8], value: &T) -> io::Result<Vec<u8>> {
+pub(in crate::raft) fn encode<T: Serialize>(key: &[u8], value: &T) -> io::Result<Vec<u8>> {
     let body = codec::encode(value).map_err(io::Error::other)?;
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
     out.push(VERSION);
@@ -53,7 +53,7 @@ pub(super) fn encode<T: Serialize>(key: &[u8], value: &T) -> io::Result<Vec<u8>>
 }
 
 /// Checks and decodes the value of a key.
-pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> io::Result<T> {
+pub(in crate::raft) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> io::Result<T> {
     let Some((head, body)) = value.split_at_checked(HEAD_BYTES) else {
         return Err(corrupt(key, "is cut short"));
     };
@@ -111,6 +111,6 @@ mod tests {
     fn golden_bytes() {
         let value = encode(&entry_key(258), &(3u64, "a".to_string())).unwrap();
         let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01GOLDEN030161");
+        assert_eq!(hex, "0152e3290de51ae73a030161");
     }
 }

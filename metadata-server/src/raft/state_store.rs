@@ -1,0 +1,230 @@
+//! The applied state on disk and its snapshots.
+//!
+//! `state/CURRENT` names the folder below `state/` that holds the engine; a snapshot that arrives is
+//! copied to a new folder, and CURRENT is swapped durably when that is complete. A crash at any
+//! moment leaves the old state or the new one whole; what is left over goes at the next start.
+//! Promise: the engine's own (a prefix of what was committed); snapshots survive when they are
+//! returned.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_common::codec;
+use cairn_common::durable_file;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::snapshot_folder::{SnapshotFolder, copy_database};
+use super::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::storage::{Mark, OpenEngine, StorageEngine};
+
+const CURRENT_FILE: &str = "CURRENT";
+
+/// How far the state goes: the Raft part of an engine's mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The last entry that is part of the state.
+    pub last: Option<LogId>,
+    /// The last configuration among them.
+    pub membership: StoredMembership,
+}
+
+impl Applied {
+    /// The mark for the engine.
+    pub(super) fn mark(&self) -> io::Result<Mark> {
+        let detail = codec::encode(self).map_err(io::Error::other)?;
+        Ok(Mark { index: self.last.map_or(0, |last| last.index), detail: detail.into() })
+    }
+
+    fn of(mark: Option<&Mark>) -> io::Result<Self> {
+        let Some(mark) = mark else { return Ok(Self::default()) };
+        let applied: Self = codec::decode(&mark.detail).map_err(io::Error::other)?;
+        match applied.last {
+            Some(last) if last.index == mark.index => Ok(applied),
+            _ => Err(io::Error::other(format!("the state's mark contradicts itself at index {}", mark.index))),
+        }
+    }
+}
+
+/// The state of this server.
+pub struct StateStore {
+    state: PathBuf,
+    snapshots: PathBuf,
+    open: OpenEngine,
+    engine: RwLock<Arc<dyn StorageEngine>>,
+    snapshot: Mutex<Option<Arc<SnapshotFolder>>>,
+    bytes_since_snapshot: AtomicU64,
+}
+
+impl StateStore {
+    /// Opens the state of a data folder, or makes an empty one.
+    pub fn open(data: &Path, open: OpenEngine) -> io::Result<Self> {
+        let (state, snapshots) = (data.join("state"), data.join("snapshots"));
+        durable_file::create_folder(&state).map_err(io::Error::other)?;
+        durable_file::create_folder(&snapshots).map_err(io::Error::other)?;
+        let current = match durable_file::read_to_string(&state.join(CURRENT_FILE)) {
+            Ok(text) => parse_current(&state, &text)?,
+            Err(e) if e.is_not_found() => {
+                let name = new_name();
+                durable_file::create_folder(&state.join(&name)).map_err(io::Error::other)?;
+                write_current(&state, &name)?;
+                name
+            }
+            Err(e) => return Err(io::Error::other(e)),
+        };
+        remove_others(&state, &current)?;
+        let folder = state.join(&current);
+        if !folder.is_dir() {
+            return Err(io::Error::other(format!("{} is named by CURRENT and is missing", folder.display())));
+        }
+        let engine = open(&folder).map_err(io::Error::other)?;
+        let snapshot = newest_snapshot(&snapshots)?;
+        Ok(Self {
+            state,
+            snapshots,
+            open,
+            engine: RwLock::new(engine),
+            snapshot: Mutex::new(snapshot),
+            bytes_since_snapshot: AtomicU64::new(0),
+        })
+    }
+
+    /// The engine in use; another one after a snapshot was installed.
+    pub fn engine(&self) -> Arc<dyn StorageEngine> {
+        self.engine.read().clone()
+    }
+
+    /// How far the engine in use goes.
+    pub fn applied(&self) -> io::Result<Applied> {
+        Applied::of(self.engine().mark().as_ref())
+    }
+
+    /// The newest complete snapshot.
+    pub fn current_snapshot(&self) -> Option<Arc<SnapshotFolder>> {
+        self.snapshot.lock().clone()
+    }
+
+    /// Counts commands that were applied.
+    pub(super) fn count_applied(&self, bytes: usize) {
+        self.bytes_since_snapshot.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of commands applied since the last snapshot (or the start, without one).
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.bytes_since_snapshot.load(Ordering::Relaxed)
+    }
+
+    /// Makes a snapshot of what is applied now. Blocks for the duration of the IO; nothing may be
+    /// applied meanwhile.
+    pub fn take_snapshot(&self) -> io::Result<Arc<SnapshotFolder>> {
+        let folder = self.new_snapshot_folder(SnapshotMeta::default())?;
+        let mark = self.engine().checkpoint(&folder.database()).map_err(io::Error::other)?;
+        let Applied { last, membership } = Applied::of(mark.as_ref())?;
+        let snapshot = folder.complete(SnapshotMeta { last_log_id: last, last_membership: membership })?;
+        self.replace_snapshot(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// A folder for a snapshot that is about to arrive.
+    pub fn new_snapshot_folder(&self, meta: SnapshotMeta) -> io::Result<SnapshotFolder> {
+        SnapshotFolder::create(self.snapshots.join(new_name()), meta)
+    }
+
+    /// Puts the snapshot in place of the state. Blocks for the duration of the IO.
+    pub fn install(&self, meta: &SnapshotMeta, snapshot: &Arc<SnapshotFolder>) -> io::Result<()> {
+        let name = new_name();
+        let folder = self.state.join(&name);
+        copy_database(&snapshot.database(), &folder)?;
+        let engine = (self.open)(&folder).map_err(io::Error::other)?;
+        let expected = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let found = Applied::of(engine.mark().as_ref())?;
+        if found != expected {
+            engine.retire();
+            return Err(io::Error::other(format!("a snapshot holds {found:?}, its description says {expected:?}")));
+        }
+        let kept = if snapshot.path().parent() == Some(&self.snapshots) {
+            snapshot.clone()
+        } else {
+            let own = self.new_snapshot_folder(meta.clone())?;
+            copy_database(&snapshot.database(), &own.database())?;
+            own.complete(meta.clone())?
+        };
+        write_current(&self.state, &name)?;
+        let old = std::mem::replace(&mut *self.engine.write(), engine);
+        old.retire();
+        self.replace_snapshot(kept);
+        Ok(())
+    }
+
+    fn replace_snapshot(&self, new: Arc<SnapshotFolder>) {
+        self.bytes_since_snapshot.store(0, Ordering::Relaxed);
+        let mut current = self.snapshot.lock();
+        match current.as_ref() {
+            // An older one may be finished late, after a newer one was installed.
+            Some(current) if current.meta().last_log_id > new.meta().last_log_id => new.retire(),
+            Some(same) if Arc::ptr_eq(same, &new) => {}
+            _ => {
+                if let Some(old) = current.replace(new) {
+                    old.retire();
+                }
+            }
+        }
+    }
+}
+
+fn new_name() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// CURRENT is one line: format version 1 and the name of the folder.
+fn write_current(state: &Path, name: &str) -> io::Result<()> {
+    durable_file::write(&state.join(CURRENT_FILE), format!("1 {name}\n").as_bytes()).map_err(io::Error::other)
+}
+
+fn parse_current(state: &Path, text: &str) -> io::Result<String> {
+    let name = text.strip_prefix("1 ").and_then(|rest| rest.strip_suffix('\n'));
+    match name {
+        Some(name) if name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(name.to_owned()),
+        _ => Err(io::Error::other(format!("{} is broken: {text:?}", state.join(CURRENT_FILE).display()))),
+    }
+}
+
+fn remove_others(state: &Path, current: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(state)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && entry.file_name() != current {
+            tracing::info!(folder = %entry.path().display(), "removing what an interrupted installation left");
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn newest_snapshot(snapshots: &Path) -> io::Result<Option<Arc<SnapshotFolder>>> {
+    let mut newest: Option<SnapshotFolder> = None;
+    for entry in std::fs::read_dir(snapshots)? {
+        let path = entry?.path();
+        match SnapshotFolder::open(path.clone())? {
+            None => std::fs::remove_dir_all(&path)?,
+            Some(found) => {
+                let older = match newest.take() {
+                    Some(best) if best.meta().last_log_id > found.meta().last_log_id => {
+                        newest = Some(best);
+                        Some(found)
+                    }
+                    best => {
+                        newest = Some(found);
+                        best
+                    }
+                };
+                if let Some(older) = older {
+                    older.retire();
+                }
+            }
+        }
+    }
+    Ok(newest.map(Arc::new))
+}

@@ -2,6 +2,7 @@
 //! reads give the right bytes; status shows the damage; repair makes the replicas whole.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,15 +88,16 @@ fn check_random_part(path: &Path, bytes: &[u8], when: &str, rng: &mut StdRng) {
 }
 
 fn check_mapped(path: &Path, bytes: &[u8], when: &str) {
-    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
     let file = File::open(path).expect("open");
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("fadvise");
     // SAFETY: the mapping is private to this function, read only, and as long as the file, which
     // nobody changes.
     let same = unsafe {
-        let start = mmap(std::ptr::null_mut(), bytes.len(), ProtFlags::READ, MapFlags::SHARED, &file, 0).expect("mmap");
+        let start =
+            libc::mmap(std::ptr::null_mut(), bytes.len(), libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        assert!(start != libc::MAP_FAILED, "mmap");
         let same = std::slice::from_raw_parts(start.cast::<u8>(), bytes.len()) == bytes;
-        munmap(start, bytes.len()).expect("munmap");
+        libc::munmap(start, bytes.len());
         same
     };
     assert!(same, "{when}: {}: mapped bytes are wrong", path.display());

@@ -1,9 +1,10 @@
 //! A local cluster of real processes, from `dev up` to the proof that nothing of it is left.
 
 use std::cell::RefCell;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
@@ -206,6 +207,27 @@ impl DevCluster {
         let pids: Vec<i32> = names.iter().filter_map(|name| self.pid(name)).collect();
         pids.iter().for_each(|pid| kill(*pid));
         pids.iter().for_each(|pid| wait_dead(*pid));
+    }
+
+    /// Starts one server that does not run, and only that one; `dev up` starts all.
+    pub fn start_server(&self, name: &str) {
+        let program = program(if name.starts_with("meta") { "cairn-meta" } else { "cairn-chunk" });
+        let log = File::options().append(true).open(self.data.join("log").join(format!("{name}.log"))).expect("log");
+        let child = Command::new(program)
+            .arg("--config")
+            .arg(self.config(name))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("the server starts");
+        fs::write(self.data.join("run").join(format!("{name}.pid")), format!("{}\n", child.id())).expect("pid file");
+    }
+
+    /// The configuration file of a server, of a mount, or of the administrator (`admin`).
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.data.join("config").join(format!("{name}.toml"))
     }
 
     /// The log of a server or mount.

@@ -50,9 +50,11 @@ pub fn compare(root: &Path, path: &str, model: &Model) -> Result<(), String> {
 /// Compares a file that a handle keeps, whether it has a name or not.
 pub fn compare_handle(file: &File, id: Id, model: &Model) -> Result<(), String> {
     let Content::File(expected) = &model.inode(id).content else { return Err("a handle on a directory".into()) };
-    let metadata = file.metadata().map_err(|error| format!("fstat of inode {id}: {error}"))?;
-    let mut bytes = vec![0; metadata.len() as usize];
+    // The read comes first: it must not need a stat before it to be right.
+    let mut bytes = vec![0; expected.len()];
     file.read_exact_at(&mut bytes, 0).map_err(|error| format!("read of inode {id}: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("fstat of inode {id}: {error}"))?;
+    expect(&format!("handle of inode {id}"), "size", metadata.len(), expected.len() as u64)?;
     same_bytes(&format!("handle of inode {id}"), &bytes, expected)?;
     expect(&format!("handle of inode {id}"), "links", metadata.nlink(), model.links(id))
 }

@@ -46,6 +46,8 @@ pub(crate) fn start(layout: &Layout, name: &str, program: &Path, arguments: &[&P
     let second = log.try_clone().doing("open", &log_path)?;
     let mut command = Command::new(program);
     command.arg("--config").arg(layout.config(name)).args(arguments);
+    // Backtraces of errors (not of panics) would push the error itself out of the shown end of the log.
+    command.env("RUST_LIB_BACKTRACE", "0");
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
     // SAFETY: setsid is async-signal-safe and touches no memory of this process.
     unsafe {

@@ -18,9 +18,9 @@ use crate::namespace::cluster;
 use crate::namespace::command::Action;
 
 /// Most tasks in the answer to one heartbeat.
-const TASKS_PER_HEARTBEAT: usize = 64;
+const TASKS_PER_HEARTBEAT: usize = 256;
 /// Most entries of the queue that are held in memory for one disk.
-const HELD_PER_DISK: usize = 512;
+const HELD_PER_DISK: usize = 2048;
 /// Entries of the queue that one step reads.
 const PAGE: usize = 2048;
 /// Replicas in one proposal.
@@ -175,8 +175,9 @@ mod tests {
     use cairn_common::ids::{PoolId, TableEpoch};
     use cairn_common::partition_table::PartitionRow;
 
-    fn block(n: u8) -> BlockId {
-        BlockId { pool: PoolId::DEFAULT, hash: BlockHash([n; 32]) }
+    fn block(n: u16) -> BlockId {
+        let [high, low] = n.to_be_bytes();
+        BlockId { pool: PoolId::DEFAULT, hash: BlockHash(std::array::from_fn(|i| if i == 0 { high } else { low })) }
     }
 
     #[test]
@@ -190,14 +191,14 @@ mod tests {
             disks: BTreeMap::new(),
         };
         let desk = RepairDesk::default();
-        desk.state.lock().disks.entry(DiskId(3)).or_default().extend((0..100).map(|n| (block(n), None)));
+        desk.state.lock().disks.entry(DiskId(3)).or_default().extend((0..300).map(|n| (block(n), None)));
         let (disks, live) = (BTreeSet::from([DiskId(3)]), BTreeSet::from([DiskId(2), DiskId(3)]));
         let (retry, second) = (Duration::from_secs(5), Duration::from_secs(1));
         let hand_out = |now| desk.hand_out(&disks, &table, &live, retry, now);
         let first = hand_out(second);
         assert_eq!(first.len(), TASKS_PER_HEARTBEAT);
         assert_eq!(first[0].sources, [DiskId(2), DiskId(1)], "the live one first, never the disk itself");
-        assert_eq!(hand_out(second).len(), 100 - TASKS_PER_HEARTBEAT, "then the others");
+        assert_eq!(hand_out(second).len(), 300 - TASKS_PER_HEARTBEAT, "then the others");
         assert_eq!(hand_out(second * 2).len(), 0, "all are handed out");
         desk.finished(&[(block(0), DiskId(3))]);
         let again = hand_out(second * 7);

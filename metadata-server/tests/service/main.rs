@@ -1,0 +1,5 @@
+//! The metadata service over real QUIC, Raft and RocksDB, in one process.
+
+mod chunk_control;
+mod sessions;
+mod support;

@@ -1,6 +1,6 @@
 //! Requests a second and megabytes a second of the QUIC transport over a loopback, client and server
 //! in one process, for several packet sizes. The figures in `docs/decisions/2026-11-21-quic-tuning.md`
-//! are its output: `cargo run --release -p cairn-common --example transport_bench`.
+//! are its output: `cargo run --release -p cairn-common --example transport_bench -- SECONDS SOCKET_BUFFER_BYTES MTU`.
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
 use std::net::SocketAddr;
@@ -44,16 +44,29 @@ const LOADS: [Load; 5] = [
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    cairn_common::telemetry::init("transport_bench", "bench");
     let folder = tempfile::tempdir()?;
     let authority = ClusterAuthority::generate(ClusterId::random())?;
     let server_identity = Identity::load(&authority.issue_into(folder.path(), Role::Chunk, "server")?)?;
     let client_identity = Identity::load(&authority.issue_into(folder.path(), Role::Mount, "client")?)?;
     let seconds: f64 = std::env::args().nth(1).map_or(Ok(2.0), |s| s.parse())?;
+    let socket_buffer_bytes =
+        std::env::args().nth(2).map_or(Ok(Tuning::default().socket_buffer_bytes), |s| s.parse())?;
     println!("{:>6} {:>5}  {:<24} {:>12} {:>10} {:>10}", "MTU", "GSO", "load", "requests/s", "MB/s", "worst ms");
+    let only: Option<u16> = std::env::args().nth(3).map(|s| s.parse()).transpose()?;
     for (mtu_bytes, segmentation_offload) in
         [(1452, true), (6500, true), (8972, false), (8972, true), (16_000, true), (32_000, true), (65_000, true)]
     {
-        let tuning = Tuning { mtu_bytes, segmentation_offload, ..Tuning::default() };
+        if only.is_some_and(|only| only != mtu_bytes) {
+            continue;
+        }
+        let tuning = Tuning {
+            loopback_mtu_bytes: mtu_bytes,
+            network_mtu_bytes: mtu_bytes.min(8972),
+            segmentation_offload,
+            socket_buffer_bytes,
+            ..Tuning::default()
+        };
         let data = Bytes::from(vec![7; 4 << 20]);
         let server = QuicServer::serve_with(
             ([127, 0, 0, 1], 0).into(),

@@ -2,7 +2,7 @@
 //! the connecting included. A call is tried a second time only when the connection turned out to be
 //! dead before the first byte.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,6 +15,7 @@ use super::lane::Lane;
 use super::link::{Link, LinkMaker, unsent};
 use super::pool::{Key, Pool};
 use super::reset_key::reset_key;
+use super::socket::granted_buffer_bytes;
 use super::stream::{FrameReader, ReadFrameError, WriteFrameError, payload_bytes, write_request};
 use super::tuning::Tuning;
 use super::{QuicError, STREAM_NOT_ACCEPTED};
@@ -47,19 +48,21 @@ impl QuicTransport {
 
     /// A transport with a TLS configuration of the caller's, who may be a stranger (tests of P8).
     pub fn with_tls(cluster: ClusterId, tls: rustls::ClientConfig, tuning: Tuning) -> Result<Self, QuicError> {
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        let granted = granted_buffer_bytes(&tuning).map_err(|source| QuicError::Socket { address, source })?;
+        let tuning = tuning.settled(granted);
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| QuicError::Tls { reason: e.to_string() })?;
         let crypto = Arc::new(crypto);
-        let config = |peer: &str| {
+        // Of the peer's address, only matters whether it is a loopback.
+        let config = |peer: Ipv4Addr| {
             let mut config = ClientConfig::new(crypto.clone());
-            // Only whether it is a loopback matters.
-            let peer = peer.parse().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-            config.transport_config(Arc::new(tuning.transport(peer, true)));
+            config.transport_config(Arc::new(tuning.transport(peer.into(), true)));
             config
         };
         let maker = LinkMaker {
             endpoint: tuning.endpoint(reset_key(rand::random())),
-            loopback: config("127.0.0.1"),
-            network: config("0.0.0.0"),
+            loopback: config(Ipv4Addr::LOCALHOST),
+            network: config(Ipv4Addr::UNSPECIFIED),
             tuning: tuning.clone(),
         };
         Ok(Self {

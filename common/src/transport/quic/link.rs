@@ -126,7 +126,12 @@ impl Link {
         loop {
             tokio::select! {
                 reason = self.connection.closed() => {
-                    tracing::debug!(server = %self.address, lane, %reason, "connection ended");
+                    let path = self.connection.stats().path;
+                    tracing::debug!(
+                        server = %self.address, lane, %reason, rtt_us = path.rtt.as_micros(), mtu = path.current_mtu,
+                        sent = path.sent_packets, lost = path.lost_packets, congestion = path.congestion_events,
+                        window = path.cwnd, "connection ended"
+                    );
                     break;
                 }
                 () = closed_port.notified() => {

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::refusal::{Refusal, explain};
 use super::reset_key::reset_key;
-use super::socket::TunedSocket;
+use super::socket::{TunedSocket, granted_buffer_bytes};
 use super::stream::{FrameReader, ReadFrameError, write_answer};
 use super::tuning::Tuning;
 use super::{CLOSE_DONE, CLOSE_NOBODY, QuicError, STREAM_GIVEN_UP, STREAM_NOT_ACCEPTED};
@@ -89,6 +89,9 @@ impl QuicServer {
         handler: Arc<dyn RequestHandler>,
         tuning: Tuning,
     ) -> Result<QuicServerHandle, QuicError> {
+        let opened = |source| QuicError::Socket { address, source };
+        let granted = granted_buffer_bytes(&tuning).map_err(opened)?;
+        let tuning = tuning.settled(granted);
         let crypto = QuicServerConfig::try_from(server_config(identity)?)
             .map_err(|e| QuicError::Tls { reason: e.to_string() })?;
         let crypto = Arc::new(crypto);
@@ -106,7 +109,6 @@ impl QuicServer {
             connect_timeout: tuning.connect_timeout,
             active: watch::Sender::new(0),
         });
-        let opened = |source| QuicError::Socket { address, source };
         let socket = TunedSocket::bind(address, &tuning).map_err(opened)?;
         let secret = identity.derived_secret("cairn 2026-11-21 QUIC stateless reset key");
         let endpoint = Endpoint::new_with_abstract_socket(
@@ -204,6 +206,11 @@ async fn serve_connection(incoming: quinn::Incoming, shared: Arc<Shared>, mut dr
         tokio::spawn(serve_stream(shared.clone(), peer.clone(), send, recv, drain.clone()));
     };
     gauge.decrement(1.0);
+    let path = connection.stats().path;
+    tracing::debug!(
+        %from, peer = %peer.name, rtt_us = path.rtt.as_micros(), mtu = path.current_mtu, sent = path.sent_packets,
+        lost = path.lost_packets, congestion = path.congestion_events, window = path.cwnd, "connection ended"
+    );
     match explain(&ended) {
         // The client threw this server out.
         Refusal::Identity(reason) => tracing::warn!(%from, peer = %peer.name, "connection ended: {reason}"),

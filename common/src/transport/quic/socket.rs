@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
-use super::tuning::{MAX_BATCH_BYTES, Tuning};
+use super::tuning::Tuning;
 
 /// A UDP socket for quinn.
 pub(super) struct TunedSocket {
@@ -51,11 +51,8 @@ impl TunedSocket {
         let socket: std::net::UdpSocket = socket.into();
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
-        // quinn sizes its receive buffers by this; a batch never has more than 64 KiB.
-        let receive_segments = match state.gro_segments() {
-            1 => 1,
-            most => (MAX_BATCH_BYTES.div_ceil(usize::from(tuning.mtu_bytes.max(1200))) + 1).min(most),
-        };
+        // quinn sizes its receive buffers by this.
+        let receive_segments = tuning.receive_segments().min(state.gro_segments());
         Ok(Arc::new(Self {
             io: tokio::net::UdpSocket::from_std(socket)?,
             state,
@@ -75,6 +72,13 @@ impl TunedSocket {
             self.unreachable.notify_one();
         }
     }
+}
+
+/// Bytes of receive buffer that a socket of this process gets, of those wished for.
+pub(super) fn granted_buffer_bytes(tuning: &Tuning) -> io::Result<usize> {
+    let socket = open((Ipv4Addr::LOCALHOST, 0).into(), tuning)?;
+    // Linux doubles the size for its own bookkeeping, and reports that.
+    Ok(socket.recv_buffer_size()? / 2)
 }
 
 fn open(address: SocketAddr, tuning: &Tuning) -> io::Result<Socket> {

@@ -12,7 +12,6 @@ use cairn_common::protocol::metadata::{
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
-use crate::open_files::FileState;
 
 impl Filesystem {
     /// Attributes of an inode.
@@ -28,8 +27,9 @@ impl Filesystem {
         })
     }
 
-    /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime and
-    /// mode again. Bytes behind a new size are dropped instead.
+    /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime, mode
+    /// and size again. That holds for bytes behind a new size, too: until the cluster has cut the file,
+    /// another mount may ask for them.
     pub async fn set_attributes(
         self: &Arc<Self>,
         caller: Caller,
@@ -48,26 +48,21 @@ impl Filesystem {
         };
         let filesystem = self.clone();
         let change = tokio::spawn(async move {
-            let _changing = file.changing.clone().lock_owned().await;
-            if let Some(size) = changes.size {
-                filesystem.trim(&file, size);
+            let _ordering = file.ordering.clone().lock_owned().await;
+            {
+                let _changing = file.changing.clone().lock_owned().await;
+                match filesystem.flush_locked(request, &file).await {
+                    Err(error @ (ClientError::TimedOut { .. } | ClientError::SessionFenced { .. })) => {
+                        return Err(error);
+                    }
+                    // Lost bytes are reported by fsync or close; this call may be what makes room.
+                    Ok(()) | Err(_) => {}
+                }
             }
-            filesystem.flush_locked(request, &file).await?;
             let fresh = attributes_of(filesystem.backend.submit(request, mutation).await?)?;
             Ok(file.observe(fresh))
         });
         change.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("setattr: {error}") }))
-    }
-
-    /// Drops dirty bytes from `size` on.
-    fn trim(&self, file: &Arc<FileState>, size: u64) {
-        {
-            let mut inner = file.lock();
-            let before = inner.dirty.bytes();
-            inner.dirty.truncate(size);
-            self.budget.changed(before, inner.dirty.bytes());
-        }
-        self.files.unmark_if_clean(file);
     }
 
     /// Space and inodes.

@@ -231,6 +231,7 @@ impl Filesystem {
         }
         let (filesystem, file) = (self.clone(), handle.file().clone());
         let append = tokio::spawn(async move {
+            let _ordering = file.ordering.clone().lock_owned().await;
             let _changing = file.changing.clone().lock_owned().await;
             filesystem.flush_locked(request, &file).await?;
             let length = data.len() as u64;

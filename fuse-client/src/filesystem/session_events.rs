@@ -26,7 +26,11 @@ impl Filesystem {
     async fn flush_for_another_mount(self: Arc<Self>, inode: InodeId, ticket: u64) {
         let request = RequestId::random();
         self.doubt_capability(inode);
-        while let Err(error) = self.flush_inode(request, inode).await {
+        let Some(file) = self.files.get(inode) else {
+            self.answer_flush(request, inode, ticket).await;
+            return;
+        };
+        while let Err(error) = self.flush_for_other(request, &file).await {
             match error {
                 // The bytes are still here and still owed to the other mount.
                 ClientError::TimedOut { .. } => {
@@ -36,6 +40,10 @@ impl Filesystem {
                 _ => break,
             }
         }
+        self.answer_flush(request, inode, ticket).await;
+    }
+
+    async fn answer_flush(&self, request: RequestId, inode: InodeId, ticket: u64) {
         if let Err(error) = self.backend.flush_done(ticket).await {
             tracing::warn!(%request, %inode, %error, "a flush could not be answered");
         }

@@ -18,8 +18,11 @@ use crate::write_path::dirty_map::DirtyMap;
 pub struct FileState {
     /// Its inode.
     pub inode: InodeId,
-    /// Held while bytes or size of the file are changed in the cluster, until the answer is definite:
-    /// one such change at a time, in the order of the programs.
+    /// Held while a program's change of size or bytes is under way, until its answer is definite, so
+    /// that later ones come later. Taken before `changing`. Not held for flushes that another mount
+    /// waits for: two mounts that truncate one file would wait for each other.
+    pub ordering: Arc<tokio::sync::Mutex<()>>,
+    /// Held while bytes are committed, until the answer is definite: one commit at a time.
     pub changing: Arc<tokio::sync::Mutex<()>>,
     /// Held while a registration is made or released.
     pub registering: Arc<tokio::sync::Mutex<()>>,
@@ -81,6 +84,7 @@ impl FileState {
     pub fn new(inode: InodeId) -> Self {
         Self {
             inode,
+            ordering: Arc::default(),
             changing: Arc::default(),
             registering: Arc::default(),
             inner: Mutex::new(FileInner {

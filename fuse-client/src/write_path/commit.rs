@@ -26,6 +26,24 @@ impl Filesystem {
         }
         let (filesystem, file) = (self.clone(), file.clone());
         let flush = tokio::spawn(async move {
+            let _ordering = file.ordering.clone().lock_owned().await;
+            let _changing = file.changing.clone().lock_owned().await;
+            filesystem.flush_locked(request, &file).await
+        });
+        flush.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("flush: {error}") }))
+    }
+
+    /// The same for another mount that waits: a change of size that is under way does not hold it up.
+    pub(crate) async fn flush_for_other(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+    ) -> Result<(), ClientError> {
+        if !file.is_dirty() {
+            return Ok(());
+        }
+        let (filesystem, file) = (self.clone(), file.clone());
+        let flush = tokio::spawn(async move {
             let _changing = file.changing.clone().lock_owned().await;
             filesystem.flush_locked(request, &file).await
         });

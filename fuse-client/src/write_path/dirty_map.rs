@@ -149,11 +149,6 @@ impl DirtyMap {
         self.segments.insert(start, segment);
     }
 
-    /// Forgets everything from `size` on.
-    pub fn truncate(&mut self, size: u64) {
-        self.cut(size, u64::MAX);
-    }
-
     /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Self::default();

@@ -61,6 +61,7 @@ impl Filesystem {
         self.runtime.spawn(async move {
             let request = RequestId::random();
             let result = {
+                let _ordering = file.ordering.clone().lock_owned().await;
                 let _changing = file.changing.clone().lock_owned().await;
                 match scope {
                     Scope::All => filesystem.flush_locked(request, &file).await,

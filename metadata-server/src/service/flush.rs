@@ -50,7 +50,10 @@ pub(super) fn file_of_change(
     mutation: &Mutation,
 ) -> Result<Option<DirtyFile>, StorageError> {
     match mutation {
-        Mutation::Open { inode, .. } | Mutation::SetAttributes { inode, .. } => writers(view, asker, *inode),
+        // A writer believes what it knows of `security.capability` until it is asked to flush.
+        Mutation::Open { inode, .. } | Mutation::SetAttributes { inode, .. } | Mutation::SetXattr { inode, .. } => {
+            writers(view, asker, *inode)
+        }
         Mutation::Create { parent, name, exclusive: false, .. } => {
             let lookup = Query::Lookup { parent: *parent, name: name.clone() };
             let answer = namespace::answer(view, &lookup)?;
@@ -98,7 +101,10 @@ pub(super) async fn flush_before(
 ) -> Result<(), ServiceError> {
     if !matches!(
         mutation,
-        Mutation::Open { .. } | Mutation::SetAttributes { .. } | Mutation::Create { exclusive: false, .. }
+        Mutation::Open { .. }
+            | Mutation::SetAttributes { .. }
+            | Mutation::SetXattr { .. }
+            | Mutation::Create { exclusive: false, .. }
     ) {
         return Ok(());
     }

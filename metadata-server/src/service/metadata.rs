@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cairn_common::ids::{RequestId, SessionEpoch, SessionId, TableEpoch};
 use cairn_common::limits::SESSION_SLOTS;
+use cairn_common::partition_table::PartitionTable;
 use cairn_common::protocol::ServiceError;
 use cairn_common::protocol::metadata::{MetadataReply, MetadataRequest, Mutation, SessionEvent, Stamp};
 use cairn_common::transport::Incoming;
@@ -191,13 +192,10 @@ async fn poll(
 }
 
 /// The newest table, unless the caller has it.
-pub(super) fn newer_table(
-    context: &Context,
-    known: TableEpoch,
-) -> Result<Option<cairn_common::partition_table::PartitionTable>, ServiceError> {
+pub(super) fn newer_table(context: &Context, known: TableEpoch) -> Result<Option<PartitionTable>, ServiceError> {
     let view = context.group.view();
     let table = context.table.table(&*view).map_err(broken)?;
-    Ok((table.epoch != known).then(|| (*table).clone()))
+    Ok((table.epoch > known).then(|| (*table).clone()))
 }
 
 fn servers(context: &Context) -> Vec<std::net::SocketAddr> {

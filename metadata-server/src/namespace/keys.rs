@@ -64,6 +64,33 @@ pub(crate) enum Table {
     PartitionRows = 0x44,
 }
 
+impl Table {
+    /// Every table.
+    pub(crate) const ALL: [Self; 21] = [
+        Self::Cluster,
+        Self::Counter,
+        Self::Inode,
+        Self::Entry,
+        Self::EntryOrder,
+        Self::Extent,
+        Self::Xattr,
+        Self::Symlink,
+        Self::Open,
+        Self::SessionOpen,
+        Self::Orphan,
+        Self::Garbage,
+        Self::Backref,
+        Self::Repair,
+        Self::Session,
+        Self::Slot,
+        Self::ChunkNode,
+        Self::ChunkNodeByIncarnation,
+        Self::Disk,
+        Self::DiskByUuid,
+        Self::PartitionRows,
+    ];
+}
+
 /// Numbers that are counted in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod command;
 mod fault;
 mod file_map;
+pub mod invariants;
 mod keys;
 mod ops;
 pub mod partition_blocks;
@@ -16,6 +17,8 @@ mod read;
 mod records;
 mod removal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Query, QueryResult};

@@ -1,0 +1,16 @@
+//! Tests of the whole state machine; those of a single format sit beside it.
+
+mod cluster_state;
+mod exactly_once;
+mod garbage;
+mod golden_keys;
+mod golden_records;
+mod machine;
+mod model;
+mod model_files;
+mod model_names;
+mod operations;
+mod random_commands;
+mod random_steps;
+mod readdir;
+mod transaction_scan;

@@ -1,0 +1,154 @@
+//! The reference model's operations on bytes and attributes.
+
+use bytes::Bytes;
+use cairn_common::clock::Timestamp;
+use cairn_common::extent::{ExtentContent, NewExtent};
+use cairn_common::ids::InodeId;
+use cairn_common::limits::{INLINE_MAX_BYTES, MAX_STAMP_AHEAD};
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{AttributeChanges, MutationResult, NodeKind, TimeChange, XattrMode};
+
+use super::model::{ATIME, Answer, CTIME, MTIME, Model};
+
+/// The model keeps bytes one by one: tests stay below this, or above what a file may have.
+pub(super) const MODEL_FILE_MAX: u64 = 1 << 20;
+
+impl Model {
+    pub(super) fn set_attributes(&mut self, time: Timestamp, id: InodeId, changes: &AttributeChanges) -> Answer {
+        let id = if changes.size.is_some() { self.file(id)? } else { self.requested(id)? };
+        let node = self.node(id);
+        if let Some(size) = changes.size {
+            if size > MODEL_FILE_MAX {
+                return Err(FsError::FileTooBig);
+            }
+            if size != node.bytes.len() as u64 {
+                node.bytes.resize(size as usize, None);
+                node.data_version += 1;
+            }
+            node.times[MTIME] = time;
+        }
+        node.mode = changes.mode.unwrap_or(node.mode);
+        if changes.clear_suid_sgid && node.kind != NodeKind::Directory {
+            node.mode = without_suid_sgid(node.mode);
+        }
+        node.uid = changes.uid.unwrap_or(node.uid);
+        node.gid = changes.gid.unwrap_or(node.gid);
+        for (which, change) in [(ATIME, changes.atime), (MTIME, changes.mtime)] {
+            match change {
+                None => {}
+                Some(TimeChange::Now) => node.times[which] = time,
+                Some(TimeChange::At(at)) => node.times[which] = at,
+            }
+        }
+        node.times[CTIME] = time;
+        Ok(MutationResult::Attributes(self.attributes(id)))
+    }
+
+    /// The bytes of an extent; an error if they are not as long as it says.
+    fn content(&self, content: &ExtentContent, length: u64) -> Result<Bytes, FsError> {
+        let length = length as usize;
+        match content {
+            ExtentContent::Inline(bytes) if bytes.len() == length && length <= INLINE_MAX_BYTES => Ok(bytes.clone()),
+            ExtentContent::Inline(_) => Err(FsError::Invalid),
+            ExtentContent::Unwritten => Ok(Bytes::from(vec![0; length])),
+            ExtentContent::Block(reference) => {
+                let block = self.blocks.get(&reference.block).ok_or(FsError::Invalid)?;
+                let from = reference.block_offset as usize;
+                if reference.block_length as usize != block.len() || from + length > block.len() {
+                    return Err(FsError::Invalid);
+                }
+                Ok(block.slice(from..from + length))
+            }
+        }
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        time: Timestamp,
+        id: InodeId,
+        extents: &[NewExtent],
+        append: bool,
+        minimum_size: u64,
+        mtime: Option<Timestamp>,
+    ) -> Answer {
+        let id = self.file(id)?;
+        let mut bytes = self.nodes[&id].bytes.clone();
+        let old_size = bytes.len();
+        let base = if append { old_size as u64 } else { 0 };
+        let mut behind = base;
+        for NewExtent { extent, .. } in extents {
+            let offset = extent.offset.checked_add(base).ok_or(FsError::FileTooBig)?;
+            let end = offset.checked_add(extent.length).ok_or(FsError::FileTooBig)?;
+            if end > MODEL_FILE_MAX {
+                return Err(FsError::FileTooBig);
+            }
+            if extent.length == 0 || offset < behind {
+                return Err(FsError::Invalid);
+            }
+            behind = end;
+            let content = self.content(&extent.content, extent.length)?;
+            let size = bytes.len().max(end as usize);
+            bytes.resize(size, None);
+            for (at, byte) in content.iter().enumerate() {
+                bytes[offset as usize + at] = Some(*byte);
+            }
+        }
+        if !append && minimum_size > MODEL_FILE_MAX {
+            return Err(FsError::FileTooBig);
+        }
+        if !append && minimum_size as usize > bytes.len() {
+            bytes.resize(minimum_size as usize, None);
+        }
+        let node = self.node(id);
+        if !extents.is_empty() || bytes.len() != old_size {
+            node.data_version += 1;
+            node.mode = without_suid_sgid(node.mode);
+        }
+        node.bytes = bytes;
+        node.times[MTIME] = mtime.map_or(time, |mtime| mtime.min(time.plus(MAX_STAMP_AHEAD)));
+        node.times[CTIME] = time;
+        Ok(MutationResult::Committed {
+            attributes: self.attributes(id),
+            appended_at: if append { old_size as u64 } else { 0 },
+        })
+    }
+
+    pub(super) fn set_xattr(
+        &mut self,
+        time: Timestamp,
+        id: InodeId,
+        name: &Bytes,
+        value: &Bytes,
+        mode: XattrMode,
+    ) -> Answer {
+        if name.is_empty() {
+            return Err(FsError::Range);
+        }
+        let id = self.requested(id)?;
+        let node = self.node(id);
+        match (mode, node.xattrs.contains_key(&name[..])) {
+            (XattrMode::Create, true) => return Err(FsError::Exists),
+            (XattrMode::Replace, false) => return Err(FsError::NoAttribute),
+            _ => {}
+        }
+        node.xattrs.insert(name.to_vec(), value.clone());
+        node.times[CTIME] = time;
+        Ok(MutationResult::Done)
+    }
+
+    pub(super) fn remove_xattr(&mut self, time: Timestamp, id: InodeId, name: &Bytes) -> Answer {
+        if name.is_empty() {
+            return Err(FsError::Range);
+        }
+        let id = self.requested(id)?;
+        let node = self.node(id);
+        node.xattrs.remove(&name[..]).ok_or(FsError::NoAttribute)?;
+        node.times[CTIME] = time;
+        Ok(MutationResult::Done)
+    }
+}
+
+fn without_suid_sgid(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}

@@ -74,12 +74,15 @@ pub(crate) enum Direction {
     Reverse,
 }
 
+/// Looks at a key and its value, and says whether to go on.
+pub(crate) type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError> + 'v;
+
 /// Visits a range until the visitor answers `Break`, or fails.
 pub(crate) fn scan(
     view: &dyn ReadView,
     (from, to): (Vec<u8>, Vec<u8>),
     direction: Direction,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError>,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), StorageError> {
     let mut failure = None;
     let mut visit = |key: &[u8], value: &[u8]| match visit(key, value) {

@@ -76,11 +76,9 @@ fn each_versioned<R: Versioned>(
     })
 }
 
-fn each_value(
-    view: &dyn ReadView,
-    table: Table,
-    visit: &mut dyn FnMut(KeyFields<'_>, &[u8]) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+type ValueVisitor<'v> = dyn FnMut(KeyFields<'_>, &[u8]) -> Result<(), StorageError> + 'v;
+
+fn each_value(view: &dyn ReadView, table: Table, visit: &mut ValueVisitor<'_>) -> Result<(), StorageError> {
     for volume in [CLUSTER_WIDE, VOLUME] {
         read::scan(view, keys::table_range(table, volume), Direction::Forward, &mut |key, value| {
             visit(KeyFields::of(key), value).map(ControlFlow::Continue)

@@ -1,6 +1,7 @@
 //! Rows of the partition table change by compare-and-set on the table's epoch.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cairn_common::ids::{DiskId, PartitionId, PoolId, TableEpoch};
 use cairn_common::partition_table::PartitionRow;
@@ -34,12 +35,11 @@ pub(crate) fn install_rows(
     let mut chunks: BTreeMap<u32, PartitionRows> = BTreeMap::new();
     for (partition, row) in rows {
         let number = partition.0 / ROWS_PER_CHUNK;
-        if !chunks.contains_key(&number) {
-            chunks.insert(number, chunk(state.view(), number, cluster.partitions)?);
-        }
-        if let Some(chunk) = chunks.get_mut(&number) {
-            chunk.0[(partition.0 % ROWS_PER_CHUNK) as usize] = row.clone();
-        }
+        let chunk = match chunks.entry(number) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(chunk(state.view(), number, cluster.partitions)?),
+        };
+        chunk.0[(partition.0 % ROWS_PER_CHUNK) as usize] = row.clone();
     }
     for (number, chunk) in &chunks {
         state.put(keys::partition_rows(PoolId::DEFAULT, *number), chunk);
@@ -59,8 +59,8 @@ fn are_sound(view: &dyn ReadView, partitions: u32, rows: &[(PartitionId, Partiti
             return Ok(false);
         }
         for disk in row.current.iter().chain(&row.next) {
-            if !known.contains_key(disk) {
-                known.insert(*disk, read::plain::<Disk>(view, &keys::disk(*disk))?.is_some());
+            if let Entry::Vacant(unread) = known.entry(*disk) {
+                unread.insert(read::plain::<Disk>(view, &keys::disk(*disk))?.is_some());
             }
         }
     }
@@ -75,5 +75,14 @@ pub(crate) fn chunk(view: &dyn ReadView, number: u32, partitions: u32) -> Result
         None => Ok(PartitionRows(vec![PartitionRow::default(); rows])),
         Some(chunk) if chunk.0.len() == rows => Ok(chunk),
         Some(chunk) => Err(corrupt(format!("partition chunk {number} has {} rows", chunk.0.len()))),
+    }
+}
+
+/// One row; empty if it was never installed. Cheaper than its whole chunk.
+pub(super) fn row(view: &dyn ReadView, partition: PartitionId) -> Result<PartitionRow, StorageError> {
+    let key = keys::partition_rows(PoolId::DEFAULT, partition.0 / ROWS_PER_CHUNK);
+    match view.get(&key)? {
+        None => Ok(PartitionRow::default()),
+        Some(value) => PartitionRows::row(&value, (partition.0 % ROWS_PER_CHUNK) as usize),
     }
 }

@@ -1,23 +1,24 @@
 //! The queue of replicas that repair must make, and the count of the blocks in it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cairn_common::block::BlockId;
 use cairn_common::ids::{DiskId, PoolId};
 use cairn_common::partition_table::PartitionRow;
 
 use super::partition_rows;
-use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK};
+use crate::namespace::keys::{self, Counter};
 use crate::namespace::read;
-use crate::namespace::records::{Cluster, Marker, PartitionRows};
+use crate::namespace::records::{Cluster, Marker};
 use crate::namespace::state::State;
 use crate::storage::StorageError;
 
-/// Looks owners up, reading each part of the table once.
+/// Looks owners up, reading each row once.
 #[derive(Default)]
 pub(super) struct Owners {
     partitions: Option<u32>,
-    chunks: BTreeMap<u32, PartitionRows>,
+    rows: BTreeMap<u32, PartitionRow>,
 }
 
 impl Owners {
@@ -41,6 +42,7 @@ impl Owners {
         let new: Vec<DiskId> = row.next.iter().filter(|disk| !row.current.contains(disk)).copied().collect();
         new.into_iter().try_for_each(|disk| queue(state, block, disk))
     }
+
     fn row(&mut self, state: &State<'_, '_>, block: &BlockId) -> Result<Option<&PartitionRow>, StorageError> {
         if block.pool != PoolId::DEFAULT {
             return Ok(None);
@@ -55,12 +57,11 @@ impl Owners {
         if partitions == 0 {
             return Ok(None);
         }
-        let partition = block.partition(partitions).0;
-        let number = partition / ROWS_PER_CHUNK;
-        if !self.chunks.contains_key(&number) {
-            self.chunks.insert(number, partition_rows::chunk(state.view(), number, partitions)?);
-        }
-        Ok(self.chunks.get(&number).and_then(|chunk| chunk.0.get((partition % ROWS_PER_CHUNK) as usize)))
+        let partition = block.partition(partitions);
+        Ok(Some(match self.rows.entry(partition.0) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(partition_rows::row(state.view(), partition)?),
+        }))
     }
 }
 

@@ -5,10 +5,23 @@ use cairn_common::partition_table::PartitionRow;
 
 use super::Record;
 use super::wire::{Reader, Writer};
+use crate::storage::StorageError;
 
 /// Rows in order; one that was never installed is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionRows(pub(crate) Vec<PartitionRow>);
+
+impl PartitionRows {
+    /// One row of an encoded run, without reading the others into memory.
+    pub(crate) fn row(value: &[u8], index: usize) -> Result<PartitionRow, StorageError> {
+        let mut input = Reader::new(value);
+        let row = match input.u8() {
+            Some(1) => v1::read_row(&mut input, index),
+            _ => None,
+        };
+        row.ok_or_else(|| StorageError::Corrupt(format!("unreadable {}, row {index}", Self::NAME)))
+    }
+}
 
 impl Record for PartitionRows {
     const NAME: &'static str = "partition rows";
@@ -38,6 +51,21 @@ mod v1 {
 
     fn read_disks(input: &mut Reader<'_>) -> Option<Vec<DiskId>> {
         (0..input.u8()?).map(|_| input.u32().map(DiskId)).collect()
+    }
+
+    fn skip_disks(input: &mut Reader<'_>) -> Option<()> {
+        let count = input.u8()?;
+        input.skip(usize::from(count) * 4)
+    }
+
+    pub(super) fn read_row(input: &mut Reader<'_>, index: usize) -> Option<PartitionRow> {
+        if usize::from(input.u16()?) <= index {
+            return None;
+        }
+        for _ in 0..2 * index {
+            skip_disks(input)?;
+        }
+        Some(PartitionRow { current: read_disks(input)?, next: read_disks(input)? })
     }
 
     pub(super) fn write(rows: &PartitionRows, out: &mut Writer) {

@@ -116,6 +116,11 @@ impl<'v> Reader<'v> {
         self.array().map(u128::from_be_bytes)
     }
 
+    pub(super) fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+
     /// Everything that is left.
     pub(super) fn rest(&mut self) -> &'v [u8] {
         std::mem::take(&mut self.0)

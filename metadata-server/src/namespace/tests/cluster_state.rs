@@ -111,11 +111,16 @@ fn what_a_commit_missed_waits_for_repair_if_the_disk_is_an_owner() {
     let commit = Mutation::Commit { inode, extents, append: true, minimum_size: 0, mtime: None };
     machine.mutate(session, commit).unwrap();
     let queue = |machine: &Machine, after| cluster::repair_queue(&machine.base, after, 2).unwrap();
-    assert_eq!(queue(&machine, None), [(block(3), DiskId(1)), (block(7), DiskId(2))]);
-    assert_eq!(queue(&machine, Some((block(7), DiskId(2)))), [(block(7), DiskId(3))]);
+    // Disk 3 is being filled: it is asked for every block, for the sender may not know.
+    assert_eq!(queue(&machine, None), [(block(3), DiskId(1)), (block(3), DiskId(3))]);
+    assert_eq!(queue(&machine, Some((block(3), DiskId(3)))), [(block(7), DiskId(2)), (block(7), DiskId(3))]);
+    assert_eq!(queue(&machine, Some((block(7), DiskId(3)))), [(block(9), DiskId(3))]);
     let under = |machine: &Machine| cluster::under_replicated_blocks(&machine.base).unwrap();
-    assert_eq!(under(&machine), 2);
+    assert_eq!(under(&machine), 3);
     let act = |machine: &mut Machine, action| assert_eq!(machine.act(action), Outcome::Done);
+    let filled = [block(3), block(9)].map(|block| (block, DiskId(3))).to_vec();
+    act(&mut machine, Action::RecordRepair { repaired: filled });
+    assert_eq!(under(&machine), 2);
     act(&mut machine, Action::RecordRepair { repaired: vec![(block(7), DiskId(2)), (block(8), DiskId(2))] });
     assert_eq!(under(&machine), 2, "one replica of the block is still missing");
     act(&mut machine, Action::RecordRepair { repaired: vec![(block(7), DiskId(3)), (block(7), DiskId(3))] });

@@ -171,6 +171,11 @@ fn the_cluster_is_what_it_was() {
     let row = PartitionRow { current: vec![DiskId(1), DiskId(2)], next: vec![DiskId(3)] };
     let rows = PartitionRows(vec![row, PartitionRow::default()]);
     plain(&rows, "01 0002 02 00000001 00000002 01 00000003 00 00");
+    let bytes = records::encode(&rows);
+    for (index, row) in rows.0.iter().enumerate() {
+        assert_eq!(&PartitionRows::row(&bytes, index).unwrap(), row);
+    }
+    assert!(PartitionRows::row(&bytes, 2).is_err());
 }
 
 proptest! {

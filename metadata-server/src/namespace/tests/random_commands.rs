@@ -328,7 +328,7 @@ fn run(steps: &[Step], max_removals: usize) -> Result<(), TestCaseError> {
 }
 
 fn config() -> Config {
-    let cases = std::env::var("CAIRN_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
+    let cases = std::env::var("CAIRN_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48);
     let persistence = FileFailurePersistence::WithSource("regressions");
     Config { cases, failure_persistence: Some(Box::new(persistence)), ..Config::default() }
 }

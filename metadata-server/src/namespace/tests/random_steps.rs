@@ -150,11 +150,11 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
             opens: opens.iter().map(|(file, write)| (pick(model, *file, NodeKind::File), mode_of(*write))).collect(),
         },
         Change::SetAttributes { inode, size, mode, owner, times, clear } => Mutation::SetAttributes {
-            inode: pick(model, *inode, if owner % 3 == 0 { NodeKind::Directory } else { NodeKind::File }),
+            inode: pick(model, *inode, if owner.is_multiple_of(3) { NodeKind::Directory } else { NodeKind::File }),
             changes: AttributeChanges {
                 mode: mode.map(|mode| u32::from(mode & 0o7777)),
-                uid: (owner % 4 == 0).then_some(u32::from(*owner)),
-                gid: (owner % 5 == 0).then_some(u32::from(*owner)),
+                uid: owner.is_multiple_of(4).then_some(u32::from(*owner)),
+                gid: owner.is_multiple_of(5).then_some(u32::from(*owner)),
                 size: size.map(|size| if size == 319 { u64::MAX } else { u64::from(size) }),
                 atime: time_change(times & 3),
                 mtime: time_change(times >> 2 & 3),
@@ -203,7 +203,7 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
 fn pick(model: &Model, pick: u16, kind: NodeKind) -> InodeId {
     let which = usize::from(pick >> 4);
     let fitting: Vec<u64> = model.nodes.iter().filter(|(_, node)| node.kind == kind).map(|(id, _)| *id).collect();
-    if pick % 16 == 0 || fitting.is_empty() {
+    if pick.is_multiple_of(16) || fitting.is_empty() {
         return InodeId(which as u64 % (model.last_inode + 2));
     }
     InodeId(fitting[which % fitting.len().min(6)])

@@ -1,5 +1,7 @@
 //! Servers that are not there, die, hang and come back: callers learn it fast and go on soon.
 
+#![allow(clippy::print_stdout, reason = "the server process tells its address")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

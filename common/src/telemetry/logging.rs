@@ -13,7 +13,11 @@ use super::prometheus;
 /// Starts logging and counting; every program calls it first. `program` and `name` go into the first
 /// line and into every metric as labels. A second call in the same process changes nothing.
 pub fn init(program: &'static str, name: &str) {
-    let filter = EnvFilter::try_from_env("CAIRN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wish = std::env::var("CAIRN_LOG").unwrap_or_else(|_| "info".to_owned());
+    let (filter, invalid) = match EnvFilter::try_new(&wish) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
     let json = std::env::var("CAIRN_LOG_FORMAT").is_ok_and(|format| format == "json");
     // The default timer writes RFC 3339 in UTC.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(SystemTime);
@@ -21,5 +25,8 @@ pub fn init(program: &'static str, name: &str) {
     prometheus::install(program, name);
     if started.is_ok() {
         tracing::info!(program, name, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+        if let Some(error) = invalid {
+            tracing::warn!(%error, "CAIRN_LOG={wish:?} is no valid filter; logging at info");
+        }
     }
 }

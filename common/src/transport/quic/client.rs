@@ -27,8 +27,7 @@ use crate::telemetry::metric_names as names;
 use crate::transport::frame::{RequestFrame, Status};
 use crate::transport::{Answer, Call, Transport, TransportError};
 
-/// Sends requests over QUIC. Must be used inside a tokio runtime. Dropping it leaves connections to
-/// their idle timeout; [`QuicTransport::close`] tells the servers.
+/// Sends requests over QUIC. Must be used inside a tokio runtime. Dropping it closes its connections.
 pub struct QuicTransport {
     pool: Arc<Pool>,
     bulk_connections: u8,
@@ -95,6 +94,12 @@ impl QuicTransport {
                 }
             }
         }
+    }
+}
+
+impl Drop for QuicTransport {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

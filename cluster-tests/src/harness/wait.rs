@@ -19,6 +19,5 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut ask: impl FnMut() -> Option<
 
 /// Makes the kernel forget cached pages, names and inodes of every file system, as far as it may.
 pub fn drop_caches() {
-    rustix::fs::sync();
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("mounted tests run as root");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_common::ids::RequestId;
+use cairn_common::limits::KEEP_ALIVE_INTERVAL;
 use cairn_common::protocol::ServiceError;
 use cairn_common::telemetry::metric_names as names;
 
@@ -19,6 +20,9 @@ use super::repair;
 use crate::namespace::cluster;
 use crate::namespace::command::Action;
 
+/// A session whose mount was started anew is ended when it was silent for so long: a living mount
+/// would have renewed it.
+const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(KEEP_ALIVE_INTERVAL.as_secs() + 1);
 /// Silent sessions are looked for this often.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Sessions of the state are compared with those in memory every so many looks.
@@ -131,7 +135,7 @@ async fn expire_sessions(context: &Context, leader: &Leader) {
         {
             tracing::warn!(%error, "cannot read the sessions");
         }
-        for (session, silence) in leader.sessions.expired(timeout, now) {
+        for (session, silence) in leader.sessions.expired(timeout, SUPERSEDED_TIMEOUT.min(timeout), now) {
             tracing::warn!(%session, ?silence, "ends a silent session: its open files are released");
             match end_session(context, leader, RequestId::random(), session).await {
                 Ok(()) => metrics::counter!(names::SESSIONS_EXPIRED).increment(1),

@@ -69,9 +69,14 @@ async fn open_session(
     }
     client.truncate(cut);
     tracing::info!(request = request.0, %client, "opens a session");
-    match context.group.propose(request, Action::OpenSession { client, slots: SESSION_SLOTS }).await? {
+    match context.group.propose(request, Action::OpenSession { client: client.clone(), slots: SESSION_SLOTS }).await? {
         Outcome::Session { session, epoch } => {
             leader.sessions.touch(session, context.clock.monotonic());
+            let known = cluster::sessions(&*context.group.view()).map_err(broken)?;
+            // The same host, mount point and name: what had them before was killed, or is on its way out.
+            for older in known.iter().filter(|older| older.client == client && older.session < session) {
+                leader.sessions.supersede(older.session);
+            }
             Ok(MetadataReply::Session {
                 session,
                 epoch,

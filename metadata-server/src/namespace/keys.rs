@@ -1,6 +1,6 @@
 //! Keys of the state machine: `{table u8}{volume u32}` and then the table's own fields, all
 //! big-endian and hand-coded, so that the order of bytes is the order that scans need. Formats are
-//! for ever: `golden.rs` holds their bytes, and a table byte is never given a second meaning.
+//! for ever: `tests/golden_keys.rs` holds their bytes, and a table byte is never given a second meaning.
 //!
 //! Tables of the cluster (not of one volume) have volume 0. Table 0x00 belongs to the storage engine.
 

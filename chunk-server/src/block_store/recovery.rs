@@ -4,20 +4,21 @@
 //! - A whole record is indexed, after an fdatasync: a killed process may have left it in the page cache
 //!   only.
 //! - A damaged record is reported, if a later batch proves that it had been durable. In the last batch
-//!   it is torn: nobody was told of it.
+//!   it is torn: nobody was told of it. Its header is erased, so that it is not taken for a durable one
+//!   once there are later batches.
 //! - Behind the last record the last segment is cut, so that nothing torn is ever followed by new
 //!   records.
 //!
 //! A disk that cannot be read is not changed.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use cairn_common::ids::DiskUuid;
 
 use super::disk::SegmentId;
 use super::index::{Change, Index, IndexError, Position};
 use super::index_entry::IndexEntry;
-use super::record::RecordHeader;
+use super::record::{HEADER_BYTES, RecordHeader};
 use super::scan::{Condition, Found, Scan, ScanError};
 use super::segments::Segments;
 
@@ -75,7 +76,7 @@ pub fn recover(segments: &Segments, index: &Index, disk: DiskUuid) -> Result<Rec
         let is_last = all.last() == Some(&segment);
         recovery.segment(segments, disk, segment, from, is_last)?;
     }
-    recovery.finish()
+    recovery.finish(segments)
 }
 
 struct Recovery<'a> {
@@ -103,10 +104,8 @@ impl Recovery<'_> {
             self.result.needs_new_segment = true;
             return Ok(());
         }
-        if length > from {
-            // Before anything of it counts as durable.
-            file.sync_data().map_err(io("cannot sync a segment"))?;
-        }
+        // Before anything of it counts as durable; a cut of a recovery that was killed, too.
+        file.sync_data().map_err(io("cannot sync a segment"))?;
         let scan = Scan { file: &*file, disk, segment };
         let mut at = from;
         let mut end = from;
@@ -153,18 +152,29 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Recovered, RecoveryError> {
-        let last_batch = self.result.position.batch;
+    fn finish(mut self, segments: &Segments) -> Result<Recovered, RecoveryError> {
+        let Position { segment, offset, batch } = self.result.position;
         for (header, condition) in &self.suspects {
-            if *condition == Condition::Unreadable || header.batch < last_batch {
+            if *condition == Condition::Unreadable || header.batch < batch {
                 self.result.damaged += 1;
                 self.changes.push(Change::Stored(header.block, IndexEntry::of(header, true)));
             } else {
                 self.result.torn += 1;
+                if header.segment < segment || header.offset < offset {
+                    erase(segments, header)?;
+                }
             }
         }
         self.index.apply(&self.changes, Some(self.result.position))?;
         self.index.flush()?;
         Ok(self.result)
     }
+}
+
+/// Makes a torn record that whole ones follow into a gap.
+fn erase(segments: &Segments, header: &RecordHeader) -> Result<(), RecoveryError> {
+    let io = |error| RecoveryError::Io { action: "cannot erase a torn record", error };
+    let file = segments.file(header.segment).map_err(io)?;
+    file.write_at(header.offset, &[IoSlice::new(&[0; HEADER_BYTES])]).map_err(io)?;
+    file.sync_data().map_err(io)
 }

@@ -31,9 +31,12 @@ impl ChunkService {
         let mut outcomes = vec![PutOutcome::NoDisk; blocks.len()];
         let mut accepted = Vec::new();
         for (index, (block, data)) in blocks.into_iter().zip(pieces).enumerate() {
+            if self.disks.store(block.disk).is_none() {
+                continue;
+            }
             if table.epoch >= epoch && !owns(&table, &block) {
                 outcomes[index] = PutOutcome::NotOwner;
-            } else if self.disks.store(block.disk).is_some() {
+            } else {
                 accepted.push((index, block, data));
             }
         }

@@ -3,10 +3,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use super::FolderError;
+
+/// A process that was just killed needs a moment to let go.
+const WAIT: Duration = Duration::from_millis(500);
+/// The lock is tried this often.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -18,10 +24,16 @@ impl FolderLock {
         let path = folder.join("lock");
         let io = |error| FolderError::Io { action: "lock", path: path.clone(), error };
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::Locked { path: folder.to_path_buf() }),
-            Err(error) => Err(io(error.into())),
+        let began = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < WAIT => std::thread::sleep(PAUSE),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(FolderError::Locked { path: folder.to_path_buf() });
+                }
+                Err(error) => return Err(io(error.into())),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_common::ids::{ChunkNodeId, DiskId, Incarnation};
+use cairn_common::ids::{ChunkNodeId, DiskId, Incarnation, TableEpoch};
 use cairn_common::limits::CHUNK_HEARTBEAT_INTERVAL;
 use cairn_common::protocol::chunk_control::{
     ChunkControlReply, ChunkControlRequest, DiskReport, Heartbeat, RegisteredDisk, Registration,
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::leader::MetadataLeader;
 use super::table_keeper::TableKeeper;
 use crate::block_store::journal::{News, Pending};
-use crate::disk_set::DiskSet;
+use crate::disk_set::{DiskSet, DiskSlot};
 use crate::replicate::Replicator;
 
 /// Most news of one disk in a report.
@@ -76,17 +76,19 @@ impl Reporter {
     }
 
     async fn register(&self) -> ChunkNodeId {
-        let disk = |slot: &crate::disk_set::DiskSlot| RegisteredDisk {
-            uuid: slot.uuid,
-            capacity_bytes: slot.report().capacity_bytes,
-        };
         loop {
+            let disks = self.disks.clone();
+            let Ok(disks) = tokio::task::spawn_blocking(move || introduce(&disks)).await else {
+                tracing::error!("cannot gather the sizes of the disks");
+                tokio::time::sleep(CHUNK_HEARTBEAT_INTERVAL).await;
+                continue;
+            };
             let registration = Registration {
                 incarnation: self.introduction.incarnation,
                 name: self.introduction.name.clone(),
                 address: self.introduction.address,
                 failure_domain: self.introduction.failure_domain.clone(),
-                disks: self.disks.slots().iter().map(disk).collect(),
+                disks,
             };
             match self.leader.call(&ChunkControlRequest::Register(registration), REPORT_BOUND).await {
                 Ok(ChunkControlReply::Registered { node, disks }) if disks.len() == self.disks.slots().len() => {
@@ -108,7 +110,14 @@ impl Reporter {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let (heartbeat, pending) = self.heartbeat(node);
+            // A disk that hangs holds the heartbeat up, and with it nothing else: the server shows as down.
+            let (disks, incarnation) = (self.disks.clone(), self.introduction.incarnation);
+            let epoch = self.tables.current().epoch;
+            let gather = move || gather(&disks, node, incarnation, epoch);
+            let Ok((heartbeat, pending)) = tokio::task::spawn_blocking(gather).await else {
+                tracing::error!("cannot gather the state of the disks");
+                continue;
+            };
             match self.leader.call(&ChunkControlRequest::Heartbeat(heartbeat), REPORT_BOUND).await {
                 Ok(ChunkControlReply::Heard { table, tasks, register }) => {
                     if register {
@@ -130,45 +139,6 @@ impl Reporter {
         }
     }
 
-    fn heartbeat(&self, node: ChunkNodeId) -> (Heartbeat, Vec<(DiskId, Pending)>) {
-        let mut reports = Vec::new();
-        let mut pending = Vec::new();
-        let (mut damaged, mut repaired) = (Vec::new(), Vec::new());
-        for (disk, slot) in self.disks.numbered() {
-            let report = slot.report();
-            let label = slot.uuid.to_string();
-            metrics::gauge!(metric_names::CHUNK_BLOCKS, "disk" => label.clone()).set(report.blocks as f64);
-            metrics::gauge!(metric_names::CHUNK_DISK_FREE_BYTES, "disk" => label.clone()).set(report.free_bytes as f64);
-            metrics::gauge!(metric_names::CHUNK_DISK_CAPACITY_BYTES, "disk" => label).set(report.capacity_bytes as f64);
-            reports.push(DiskReport {
-                disk,
-                capacity_bytes: report.capacity_bytes,
-                free_bytes: report.free_bytes,
-                blocks: report.blocks,
-                damaged_blocks: report.damaged_blocks,
-                failure: report.failure,
-            });
-            let Some(store) = slot.store() else { continue };
-            let news = store.journal().pending(NEWS_PER_DISK);
-            for (block, news, _) in &news.items {
-                match news {
-                    News::Damaged => damaged.push((*block, disk)),
-                    News::Repaired => repaired.push((*block, disk)),
-                }
-            }
-            pending.push((disk, news));
-        }
-        let heartbeat = Heartbeat {
-            node,
-            incarnation: self.introduction.incarnation,
-            table: self.tables.current().epoch,
-            disks: reports,
-            damaged,
-            repaired,
-        };
-        (heartbeat, pending)
-    }
-
     fn confirm(&self, pending: &[(DiskId, Pending)]) {
         for (disk, news) in pending {
             if let Some(store) = self.disks.store(*disk) {
@@ -176,4 +146,48 @@ impl Reporter {
             }
         }
     }
+}
+
+/// The disks as they are introduced. Blocks on statfs.
+fn introduce(disks: &DiskSet) -> Vec<RegisteredDisk> {
+    let disk = |slot: &DiskSlot| RegisteredDisk { uuid: slot.uuid, capacity_bytes: slot.report().capacity_bytes };
+    disks.slots().iter().map(disk).collect()
+}
+
+/// The state of all disks, and the news in it. Blocks on statfs.
+fn gather(
+    disks: &DiskSet,
+    node: ChunkNodeId,
+    incarnation: Incarnation,
+    table: TableEpoch,
+) -> (Heartbeat, Vec<(DiskId, Pending)>) {
+    let mut reports = Vec::new();
+    let mut pending = Vec::new();
+    let (mut damaged, mut repaired) = (Vec::new(), Vec::new());
+    for (disk, slot) in disks.numbered() {
+        let report = slot.report();
+        let label = slot.uuid.to_string();
+        metrics::gauge!(metric_names::CHUNK_BLOCKS, "disk" => label.clone()).set(report.blocks as f64);
+        metrics::gauge!(metric_names::CHUNK_DISK_FREE_BYTES, "disk" => label.clone()).set(report.free_bytes as f64);
+        metrics::gauge!(metric_names::CHUNK_DISK_CAPACITY_BYTES, "disk" => label).set(report.capacity_bytes as f64);
+        reports.push(DiskReport {
+            disk,
+            capacity_bytes: report.capacity_bytes,
+            free_bytes: report.free_bytes,
+            blocks: report.blocks,
+            damaged_blocks: report.damaged_blocks,
+            failure: report.failure,
+        });
+        let Some(store) = slot.store() else { continue };
+        let news = store.journal().pending(NEWS_PER_DISK);
+        for (block, news, _) in &news.items {
+            match news {
+                News::Damaged => damaged.push((*block, disk)),
+                News::Repaired => repaired.push((*block, disk)),
+            }
+        }
+        pending.push((disk, news));
+    }
+    let heartbeat = Heartbeat { node, incarnation, table, disks: reports, damaged, repaired };
+    (heartbeat, pending)
 }

@@ -168,7 +168,8 @@ impl Run {
 fn acknowledged_blocks_survive_crashes_at_any_moment() {
     let seeds = std::env::var("CAIRN_CRASH_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
     for seed in 0..seeds {
-        println!("seed {seed}");
+        // Shown when the test fails.
+        eprintln!("seed {seed}");
         let mut run = Run::new(seed);
         for round in 0..8 {
             run.round(round);

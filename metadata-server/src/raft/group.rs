@@ -35,9 +35,6 @@ use super::{maintenance, membership, watcher};
 use crate::namespace::command::{Action, Outcome};
 use crate::storage::{ReadView, RocksEngine, StorageEngine};
 
-/// Tasks that do not end in this time are left behind when a server stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
 /// This server's membership of the metadata group.
 pub struct MetadataGroup {
     raft: RaftHandle,
@@ -63,7 +60,7 @@ impl MetadataGroup {
                 Ok(Arc::new(group))
             }
             Ok(Err(error)) => {
-                runtime.stop(STOP_PATIENCE).await;
+                runtime.stop().await;
                 Err(error)
             }
             Err(panic) => Err(GroupError::Raft(panic.to_string())),
@@ -163,7 +160,7 @@ impl MetadataGroup {
             Ok(Err(error)) => tracing::error!(%error, "the state was not flushed; the log supplies the rest"),
             Err(error) => tracing::error!(%error, "the state was not flushed; the log supplies the rest"),
         }
-        runtime.stop(STOP_PATIENCE).await;
+        runtime.stop().await;
     }
 
     /// What [`super::RaftService`] needs.

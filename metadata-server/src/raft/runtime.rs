@@ -1,12 +1,15 @@
 //! The group's own threads, so that a busy CPU elsewhere does not cost a leader its heartbeats.
 
 use std::io;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Threads of the runtime: the core, the state machine and the network may all be busy at once.
 const THREADS: usize = 4;
+/// Tasks that do not end in this time are left behind.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Niceness of the threads where the process may raise its priority.
 const NICE: i32 = -10;
 
@@ -24,25 +27,25 @@ impl GroupRuntime {
         self.0.as_ref().map(|runtime| runtime.handle().clone())
     }
 
-    /// Ends all tasks and waits for them, at most `patience`.
-    pub(super) async fn stop(mut self, patience: Duration) {
-        let Some(runtime) = self.0.take() else { return };
-        let (done, stopped) = tokio::sync::oneshot::channel();
-        // A runtime must not be awaited on a thread of another runtime.
-        let stop = move || {
-            runtime.shutdown_timeout(patience);
-            let _ = done.send(());
-        };
-        if std::thread::Builder::new().name("raft-stop".into()).spawn(stop).is_ok() {
-            let _ = stopped.await;
+    /// Ends all tasks and waits for them, at most [`STOP_PATIENCE`].
+    pub(super) async fn stop(mut self) {
+        if let Some(stopping) = self.begin_stop() {
+            let _ = tokio::task::spawn_blocking(|| stopping.join()).await;
         }
+    }
+
+    /// A runtime must not be waited for on a thread of another one.
+    fn begin_stop(&mut self) -> Option<JoinHandle<()>> {
+        let runtime = self.0.take()?;
+        std::thread::Builder::new().name("raft-stop".into()).spawn(|| runtime.shutdown_timeout(STOP_PATIENCE)).ok()
     }
 }
 
+/// Blocks until the tasks have ended: RocksDB must be closed before its process ends.
 impl Drop for GroupRuntime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+        if let Some(stopping) = self.begin_stop() {
+            let _ = stopping.join();
         }
     }
 }

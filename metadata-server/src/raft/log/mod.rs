@@ -150,6 +150,9 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let next = last.map_or(0, |last| last.index + 1);
+        if next >= self.shared.tail.read().next() {
+            return Ok(());
+        }
         // Waits until it is done: a reader must not find the old entries in the database meanwhile.
         self.run(|done| Operation::Truncate { next, done }).await?;
         self.shared.tail.write().truncate(next);

@@ -78,6 +78,32 @@ async fn three_servers_agree_through_a_change_of_leader() {
     assert_eq!(cluster.group(second).status().members.len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_time_goes_on_when_the_wall_clock_is_set_back() {
+    let mut cluster = Cluster::start(1, timings()).await;
+    cluster.leader().await;
+    propose(cluster.group(0), "before").await.unwrap();
+    // A clean stop flushes, so nothing is replayed: the state itself must remember the time.
+    let data = cluster.stop(0).await;
+    cluster.clock.0.store(3600, std::sync::atomic::Ordering::Relaxed);
+    cluster.restart(0, data).await;
+    cluster.leader().await;
+    propose(cluster.group(0), "after").await.unwrap();
+    let view = cluster.group(0).view();
+    assert!(time_of(&*view, "after") > time_of(&*view, "before"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_its_log_refuses_to_start() {
+    let mut cluster = Cluster::start(1, timings()).await;
+    cluster.leader().await;
+    propose(cluster.group(0), "acknowledged").await.unwrap();
+    let data = cluster.stop(0).await;
+    std::fs::remove_dir_all(data.join("log")).unwrap();
+    let Err(error) = cluster.try_start(cluster.members[0].clone(), data).await else { panic!("it forgot its vote") };
+    assert!(error.to_string().contains("node replace"), "{error}");
+}
+
 fn snapshot_timings() -> GroupTimings {
     GroupTimings { snapshot_entries: 60, keep_entries: 10, ..timings() }
 }

@@ -27,7 +27,7 @@ use super::read_barrier::ReadBarrier;
 use super::runtime::GroupRuntime;
 use super::snapshot_inbox::SnapshotInbox;
 use super::state_machine::StateMachine;
-use super::state_store::StateStore;
+use super::state_store::{self, StateStore};
 use super::status::{self, GroupStatus};
 use super::types::Member;
 use super::watcher::Watched;
@@ -76,8 +76,10 @@ impl MetadataGroup {
             let open = move |folder: &std::path::Path| {
                 Ok(Arc::new(RocksEngine::open(folder, &cache)?) as Arc<dyn StorageEngine>)
             };
+            state_store::refuse_lost(&data).map_err(|e| io_error("checking the data folder", e))?;
             let store = StateStore::open(&data, Arc::new(open)).map_err(|e| io_error("opening the state", e))?;
             let log = RaftLog::open(&data.join("log")).map_err(|e| io_error("opening the raft log", e))?;
+            state_store::mark_created(&data).map_err(|e| io_error("marking the data folder", e))?;
             Ok::<_, GroupError>((Arc::new(store), log))
         })
         .await

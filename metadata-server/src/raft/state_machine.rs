@@ -37,13 +37,14 @@ impl StateMachine {
     /// Goes on where the state on disk ends.
     pub fn new(store: Arc<StateStore>, logic: Arc<dyn StateMachineLogic>, clock: Arc<HybridClock>) -> io::Result<Self> {
         let applied = store.applied()?;
+        clock.observe(applied.time);
         Ok(Self { store, logic, clock, applied })
     }
 
     fn apply_run(&mut self, run: Vec<Item>) -> io::Result<()> {
         let Some((last, _)) = run.last() else { return Ok(()) };
         let start = Instant::now();
-        let mut applied = Applied { last: Some(last.log_id()), membership: self.applied.membership.clone() };
+        let mut applied = Applied { last: Some(last.log_id()), ..self.applied.clone() };
         let engine = self.store.engine();
         let view = engine.view();
         let mut tx = Transaction::new(&*view);
@@ -59,7 +60,7 @@ impl StateMachine {
                     let commands = batch.commands().map_err(io::Error::other)?;
                     outcomes.0.reserve(commands.len());
                     for command in commands {
-                        self.clock.observe(command.time);
+                        applied.time = applied.time.max(command.time);
                         outcomes.0.push(self.logic.apply(&mut tx, command).map_err(io::Error::other)?);
                     }
                     self.store.count_applied(batch.encoded_bytes());
@@ -69,6 +70,7 @@ impl StateMachine {
                 answers.push((responder, outcomes));
             }
         }
+        self.clock.observe(applied.time);
         engine.commit(tx.into_changes(), &applied.mark()?).map_err(io::Error::other)?;
         self.applied = applied;
         metrics::applied(start.elapsed());
@@ -126,6 +128,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let installed = tokio::task::spawn_blocking(move || store.install(&meta, &snapshot)).await;
         installed.unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
         self.applied = self.store.applied()?;
+        self.clock.observe(self.applied.time);
         Ok(())
     }
 

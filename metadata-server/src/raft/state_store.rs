@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cairn_common::clock::Timestamp;
 use cairn_common::codec;
 use cairn_common::durable_file;
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +23,8 @@ use super::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::{Mark, OpenEngine, StorageEngine};
 
 const CURRENT_FILE: &str = "CURRENT";
+/// In the data folder: log and state were made once, so a missing one is lost, not new.
+const CREATED_FILE: &str = "CREATED";
 
 /// How far the state goes: the Raft part of an engine's mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub struct Applied {
     pub last: Option<LogId>,
     /// The last configuration among them.
     pub membership: StoredMembership,
+    /// The latest stamp of their commands: the clock must not fall behind it after a restart.
+    pub time: Timestamp,
 }
 
 impl Applied {
@@ -47,6 +52,28 @@ impl Applied {
             _ => Err(io::Error::other(format!("the state's mark contradicts itself at index {}", mark.index))),
         }
     }
+}
+
+/// Refuses a data folder that had a log and a state and lacks one now: a server that forgot what it
+/// promised must not go on under its id.
+pub fn refuse_lost(data: &Path) -> io::Result<()> {
+    let needed = [data.join("state").join(CURRENT_FILE), data.join("log").join("CURRENT")];
+    match needed.iter().find(|file| !file.exists()) {
+        Some(missing) if data.join(CREATED_FILE).exists() => Err(io::Error::other(format!(
+            "{} is missing: this server lost data that it acknowledged. Replace it with `cairnctl node replace`",
+            missing.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// From now on [`refuse_lost`] expects log and state. Durable.
+pub fn mark_created(data: &Path) -> io::Result<()> {
+    let file = data.join(CREATED_FILE);
+    if file.exists() {
+        return Ok(());
+    }
+    durable_file::write(&file, b"1\n").map_err(io::Error::other)
 }
 
 /// The state of this server.
@@ -122,7 +149,7 @@ impl StateStore {
     pub fn take_snapshot(&self) -> io::Result<Arc<SnapshotFolder>> {
         let folder = self.new_snapshot_folder(SnapshotMeta::default())?;
         let mark = self.engine().checkpoint(&folder.database()).map_err(io::Error::other)?;
-        let Applied { last, membership } = Applied::of(mark.as_ref())?;
+        let Applied { last, membership, .. } = Applied::of(mark.as_ref())?;
         let snapshot = folder.complete(SnapshotMeta { last_log_id: last, last_membership: membership })?;
         self.replace_snapshot(snapshot.clone());
         Ok(snapshot)
@@ -139,11 +166,10 @@ impl StateStore {
         let folder = self.state.join(&name);
         copy_database(&snapshot.database(), &folder)?;
         let engine = (self.open)(&folder).map_err(io::Error::other)?;
-        let expected = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         let found = Applied::of(engine.mark().as_ref())?;
-        if found != expected {
+        if found.last != meta.last_log_id || found.membership != meta.last_membership {
             engine.retire();
-            return Err(io::Error::other(format!("a snapshot holds {found:?}, its description says {expected:?}")));
+            return Err(io::Error::other(format!("a snapshot holds {found:?}, its description says {meta}")));
         }
         let kept = if snapshot.path().parent() == Some(&self.snapshots) {
             snapshot.clone()

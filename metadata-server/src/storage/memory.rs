@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes};
 use parking_lot::Mutex;
 
 use super::engine::{Changes, Mark, StorageEngine, refuse_reserved};
-use super::{ReadView, StorageError};
+use super::{ReadView, StorageError, Visit};
 
 type Map = Arc<BTreeMap<Bytes, Bytes>>;
 
@@ -142,12 +142,7 @@ impl ReadView for MemoryView {
         Ok(self.map.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         if from < to {
             let range = self.map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
             let _ = range.into_iter().try_for_each(|(key, value)| visit(key, value));
@@ -155,12 +150,7 @@ impl ReadView for MemoryView {
         Ok(())
     }
 
-    fn scan_reverse(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         if from < to {
             let range = self.map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
             let _ = range.rev().try_for_each(|(key, value)| visit(key, value));

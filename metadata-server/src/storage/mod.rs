@@ -12,6 +12,6 @@ pub mod transaction;
 
 pub use engine::{Mark, OpenEngine, StorageEngine};
 pub use memory::MemoryEngine;
-pub use read_view::{ReadView, StorageError};
+pub use read_view::{ReadView, StorageError, Visit};
 pub use rocksdb_engine::RocksEngine;
 pub use transaction::Transaction;

@@ -16,24 +16,17 @@ pub enum StorageError {
     Corrupt(String),
 }
 
+/// Sees keys and values in order, until it breaks.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads at one point in time.
 pub trait ReadView {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
 
     /// Visits keys of `[from, to)` in order until the visitor breaks.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError>;
 
     /// Visits keys of `[from, to)` in reverse order until the visitor breaks.
-    fn scan_reverse(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError>;
 }

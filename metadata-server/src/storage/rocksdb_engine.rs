@@ -17,7 +17,7 @@ use rocksdb::{
 };
 
 use super::engine::{Changes, MARK_KEY, Mark, StorageEngine, refuse_reserved};
-use super::{ReadView, StorageError};
+use super::{ReadView, StorageError, Visit};
 
 /// Memtable size, in bytes: as much as a restart has to replay at most from the Raft log, roughly.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
@@ -203,12 +203,7 @@ impl ReadView for RocksView {
         }
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         if from >= to {
             return Ok(());
         }
@@ -223,12 +218,7 @@ impl ReadView for RocksView {
         iterator.status().map_err(|e| read_error(&e))
     }
 
-    fn scan_reverse(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         if from >= to {
             return Ok(());
         }

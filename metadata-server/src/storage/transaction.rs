@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
-use super::{ReadView, StorageError};
+use super::{ReadView, StorageError, Visit};
 
 /// An overlay of puts (`Some`) and deletes (`None`) over a base view.
 pub struct Transaction<'base> {
@@ -34,13 +34,7 @@ impl<'base> Transaction<'base> {
         self.changes
     }
 
-    fn merge(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn merge(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StorageError> {
         if from >= to {
             return Ok(());
         }
@@ -95,21 +89,11 @@ impl ReadView for Transaction<'_> {
         }
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         self.merge(from, to, false, visit)
     }
 
-    fn scan_reverse(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         self.merge(from, to, true, visit)
     }
 }

@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use cairn_common::clock::SystemClock;
+use cairn_common::clock::{Clock, SystemClock, Timestamp};
 use cairn_common::identity::{ClusterAuthority, Identity};
 use cairn_common::ids::{ClusterId, Incarnation, MetadataNodeId, RequestId, SessionEpoch, SessionId};
 use cairn_common::protocol::admin::MetadataMember;
@@ -19,7 +19,7 @@ use cairn_common::protocol::{Role, ServiceError};
 use cairn_common::transport::quic::{QuicServer, QuicServerHandle, QuicTransport};
 use cairn_common::transport::{Answer, Call, Incoming, PeerIdentity, RequestHandler, Transport, TransportError};
 use cairn_meta::namespace::command::{Action, Command, Outcome};
-use cairn_meta::raft::{GroupOptions, GroupTimings, MetadataGroup, RaftService};
+use cairn_meta::raft::{GroupError, GroupOptions, GroupTimings, MetadataGroup, RaftService};
 use cairn_meta::storage::{ReadView, StorageError, Transaction};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -73,6 +73,20 @@ impl RequestHandler for Slot {
     }
 }
 
+/// The machine's clock, set back by some seconds.
+#[derive(Default)]
+pub struct TestClock(pub AtomicI64);
+
+impl Clock for TestClock {
+    fn wall(&self) -> Timestamp {
+        let now = SystemClock.wall();
+        Timestamp { seconds: now.seconds - self.0.load(Ordering::Relaxed), ..now }
+    }
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+}
+
 pub struct Node {
     pub member: MetadataMember,
     pub data: PathBuf,
@@ -85,6 +99,7 @@ pub struct Cluster {
     pub cluster: ClusterId,
     pub timings: GroupTimings,
     pub cuts: Arc<Cuts>,
+    pub clock: Arc<TestClock>,
     authority: ClusterAuthority,
     pub members: Vec<MetadataMember>,
     pub nodes: Vec<Option<Node>>,
@@ -100,6 +115,7 @@ impl Cluster {
             cluster,
             timings,
             cuts: Arc::default(),
+            clock: Arc::default(),
             authority: ClusterAuthority::generate(cluster).unwrap(),
             members: Vec::new(),
             nodes: Vec::new(),
@@ -134,19 +150,36 @@ impl Cluster {
         let server = QuicServer::serve(member.address, &identity, slot.clone()).unwrap();
         let inner = QuicTransport::new(&identity).unwrap();
         let transport = Arc::new(Gate { inner, own: member.address, cuts: self.cuts.clone() });
-        let options = GroupOptions {
-            data: data.clone(),
-            cluster: self.cluster,
-            member: member.clone(),
-            initial_members: initial,
-            transport,
-            clock: Arc::new(SystemClock),
-            logic: Arc::new(logic),
-            timings: self.timings.clone(),
-        };
+        let options = self.options(member.clone(), data.clone(), initial, transport);
         let group = MetadataGroup::start(options).await.unwrap();
         let _ = slot.0.set(RaftService::new(group.clone()));
         Node { member, data, group, server }
+    }
+
+    fn options(
+        &self,
+        member: MetadataMember,
+        data: PathBuf,
+        initial_members: Vec<MetadataMember>,
+        transport: Arc<dyn Transport>,
+    ) -> GroupOptions {
+        GroupOptions {
+            data,
+            cluster: self.cluster,
+            member,
+            initial_members,
+            transport,
+            clock: self.clock.clone(),
+            logic: Arc::new(logic),
+            timings: self.timings.clone(),
+        }
+    }
+
+    /// Starts a group without serving it.
+    pub async fn try_start(&self, member: MetadataMember, data: PathBuf) -> Result<Arc<MetadataGroup>, GroupError> {
+        let transport = QuicTransport::new(&self.identity(&member.name)).unwrap();
+        let members = self.members.clone();
+        MetadataGroup::start(self.options(member, data, members, Arc::new(transport))).await
     }
 
     pub fn group(&self, index: usize) -> &Arc<MetadataGroup> {
@@ -248,6 +281,13 @@ pub fn has(view: &dyn ReadView, name: &str) -> bool {
     view.get(&[&[1, 1], name.as_bytes()].concat()).unwrap().is_some()
 }
 
+/// When the session was opened, by the stamp of its command.
+pub fn time_of(view: &dyn ReadView, name: &str) -> Timestamp {
+    let value = view.get(&[&[1, 1], name.as_bytes()].concat()).unwrap().expect("it is there");
+    let seconds = i64::from_be_bytes(value[8..16].try_into().unwrap());
+    Timestamp { seconds, nanos: u32::from_be_bytes(value[16..20].try_into().unwrap()) }
+}
+
 pub async fn propose(group: &MetadataGroup, name: &str) -> Result<Outcome, ServiceError> {
     group.propose(RequestId::random(), open(name)).await
 }
@@ -284,8 +324,4 @@ pub fn copy_folder(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
-}
-
-pub fn payload() -> Bytes {
-    Bytes::new()
 }

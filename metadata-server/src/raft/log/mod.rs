@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cairn_common::durable_file;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -62,6 +63,8 @@ impl RaftLog {
     /// Opens or creates the log of a folder; reads and checks every entry.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let within = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
+        // RocksDB makes the folder, too, but not durably in its parent.
+        durable_file::create_folder(folder).map_err(io::Error::other)?;
         let db = DB::open(&options(), folder).map_err(|e| within(io::Error::other(e)))?;
         let positions = reader::recover(&db).map_err(within)?;
         let next = positions.last.as_ref().map_or(0, |last| last.index + 1);

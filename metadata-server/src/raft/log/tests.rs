@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
 use openraft::vote::RaftLeaderId;
 
+use super::record::entry_key;
 use super::*;
 use crate::raft::types::CommandBatch;
 
@@ -29,7 +31,7 @@ fn entry(term: u64, index: u64) -> Entry {
 }
 
 async fn append(log: &mut RaftLog, entries: Vec<Entry>) {
-    let (done, synced) = oneshot::channel();
+    let (done, synced) = TypeConfig::oneshot();
     log.append(entries, IOFlushed::signal(done)).await.unwrap();
     synced.await.unwrap().unwrap();
 }
@@ -95,7 +97,7 @@ async fn entries_are_readable_at_once_and_memory_is_bounded() {
     };
     let mut synced = Vec::new();
     for index in 0..40 {
-        let (done, finished) = oneshot::channel();
+        let (done, finished) = TypeConfig::oneshot();
         log.append(vec![big(index)], IOFlushed::signal(done)).await.unwrap();
         synced.push(finished);
         let read = log.reader().try_get_log_entries(index..=index).await.unwrap();
@@ -165,7 +167,7 @@ fn child() {
         for round in 0u64.. {
             let mut synced = Vec::new();
             for _ in 0..1 + round % 5 {
-                let (done, finished) = oneshot::channel();
+                let (done, finished) = TypeConfig::oneshot();
                 let count = 1 + next % 4;
                 let entries: Vec<Entry> = (next..next + count).map(|index| entry(1, index)).collect();
                 log.append(entries, IOFlushed::signal(done)).await.unwrap();

@@ -110,15 +110,22 @@ async fn run(config: NodeConfig) -> anyhow::Result<()> {
     telemetry::init("cairn-meta", &config.name);
     let server = Server::start(&config).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut failure = server.group.failure();
     let signal = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        // Its log or state cannot be trusted any more: nothing is served from it.
+        _ = failure.wait_for(Option::is_some) => "failure",
     };
     tracing::info!(signal, "stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let failed = failure.borrow().clone();
     server.stop().await;
     tracing::info!("stopped");
-    Ok(())
+    match failed {
+        Some(reason) => bail!("the metadata group stopped on this server: {reason}"),
+        None => Ok(()),
+    }
 }
 
 /// Everything that runs.

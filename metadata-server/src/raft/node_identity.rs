@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cairn_common::durable_file::{self, DurableFileError};
 use cairn_common::ids::{ClusterId, Incarnation, MetadataNodeId};
 use cairn_common::protocol::admin::MetadataMember;
 use serde::{Deserialize, Serialize};
@@ -59,10 +60,13 @@ pub enum IdentityError {
         reason: String,
     },
     /// A file operation failed.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: PathBuf,
+    #[error(transparent)]
+    File(#[from] DurableFileError),
+    /// The folder cannot be read.
+    #[error("{folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
         /// The error.
         source: std::io::Error,
     },
@@ -96,7 +100,7 @@ struct MemberText {
 /// Reads a list of first members (TOML, `[[member]]` tables).
 pub fn read_members(file: &Path) -> Result<Vec<MetadataMember>, IdentityError> {
     let broken = |reason: String| IdentityError::Broken { file: file.to_owned(), reason };
-    let text = std::fs::read_to_string(file).map_err(|source| IdentityError::Io { file: file.to_owned(), source })?;
+    let text = durable_file::read_to_string(file)?;
     let parsed: MembersText = toml::from_str(&text).map_err(|e| broken(e.to_string()))?;
     let mut members = Vec::with_capacity(parsed.member.len());
     for text in parsed.member {
@@ -116,10 +120,7 @@ pub fn read_members(file: &Path) -> Result<Vec<MetadataMember>, IdentityError> {
 
 /// Formats an empty (or absent) folder, durably. `members` is empty for a server that joins later.
 pub fn format(data: &Path, identity: &NodeIdentity, members: &[MetadataMember]) -> Result<(), IdentityError> {
-    let io = |file: &Path| {
-        let file = file.to_owned();
-        move |source| IdentityError::Io { file, source }
-    };
+    let unreadable = |source| IdentityError::Folder { folder: data.to_owned(), source };
     match load(data) {
         Ok((present, _)) => {
             return Err(IdentityError::AlreadyFormatted { folder: data.to_owned(), node: present.node });
@@ -134,10 +135,10 @@ pub fn format(data: &Path, identity: &NodeIdentity, members: &[MetadataMember]) 
             reason: format!("the member list does not name node {} with this incarnation", identity.node),
         });
     }
-    std::fs::create_dir_all(data).map_err(io(data))?;
-    let leftovers = std::fs::read_dir(data).map_err(io(data))?;
+    durable_file::create_folder(data)?;
+    let leftovers = std::fs::read_dir(data).map_err(unreadable)?;
     for entry in leftovers {
-        let name = entry.map_err(io(data))?.file_name();
+        let name = entry.map_err(unreadable)?.file_name();
         let ours = [IDENTITY_FILE, MEMBERS_FILE].iter().any(|file| name.to_string_lossy().starts_with(file));
         if !ours && name != "lost+found" {
             return Err(IdentityError::NotEmpty { folder: data.to_owned() });
@@ -168,12 +169,10 @@ pub fn format(data: &Path, identity: &NodeIdentity, members: &[MetadataMember]) 
 /// Who the folder belongs to, and the first members.
 pub fn load(data: &Path) -> Result<(NodeIdentity, Vec<MetadataMember>), IdentityError> {
     let file = data.join(IDENTITY_FILE);
-    let text = match std::fs::read_to_string(&file) {
+    let text = match durable_file::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(IdentityError::NotFormatted { folder: data.to_owned() });
-        }
-        Err(source) => return Err(IdentityError::Io { file, source }),
+        Err(error) if error.is_not_found() => return Err(IdentityError::NotFormatted { folder: data.to_owned() }),
+        Err(error) => return Err(error.into()),
     };
     let broken = |reason: String| IdentityError::Broken { file: file.clone(), reason };
     let parsed: IdentityText = toml::from_str(&text).map_err(|e| broken(e.to_string()))?;
@@ -192,17 +191,7 @@ pub fn load(data: &Path) -> Result<(NodeIdentity, Vec<MetadataMember>), Identity
 fn write<T: Serialize>(file: &Path, value: &T) -> Result<(), IdentityError> {
     let text = toml::to_string(value)
         .map_err(|e| IdentityError::Broken { file: file.to_owned(), reason: format!("cannot be written: {e}") })?;
-    durable_write(file, text.as_bytes()).map_err(|source| IdentityError::Io { file: file.to_owned(), source })
-}
-
-fn durable_write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let temporary = file.with_extension("toml.new");
-    let mut out = std::fs::File::create(&temporary)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    std::fs::rename(&temporary, file)?;
-    std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+    Ok(durable_file::write(file, text.as_bytes())?)
 }
 
 #[cfg(test)]

@@ -27,19 +27,21 @@ use super::types::TypeConfig;
 
 /// Rounds that run at once: the second gathers while the first travels.
 const ROUNDS_UNDER_WAY: usize = 2;
+/// Reads that wait for a round; more are held back at the callers.
+const QUEUE_LENGTH: usize = 8192;
 
 type Waiter = oneshot::Sender<Result<(), ServiceError>>;
 
 /// Confirms leadership for reads.
 pub(super) struct ReadBarrier {
-    waiters: mpsc::UnboundedSender<Waiter>,
+    waiters: mpsc::Sender<Waiter>,
     timeout: Duration,
 }
 
 impl ReadBarrier {
     /// Starts the task that runs the rounds; it ends with the barrier.
     pub(super) fn start(raft: RaftHandle, timeout: Duration) -> Self {
-        let (waiters, queue) = mpsc::unbounded_channel();
+        let (waiters, queue) = mpsc::channel(QUEUE_LENGTH);
         tokio::spawn(run(raft, queue, timeout));
         Self { waiters, timeout }
     }
@@ -49,15 +51,15 @@ impl ReadBarrier {
         let stopped = || ServiceError::Unavailable { reason: "this server is stopping".into() };
         let late = || ServiceError::Unavailable { reason: format!("no majority answered within {:?}", self.timeout) };
         let (waiter, passed) = oneshot::channel();
-        self.waiters.send(waiter).map_err(|_| stopped())?;
-        match tokio::time::timeout(self.timeout, passed).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(stopped())),
-            Err(_) => Err(late()),
-        }
+        let wait = async {
+            self.waiters.send(waiter).await.map_err(|_| stopped())?;
+            passed.await.unwrap_or_else(|_| Err(stopped()))
+        };
+        tokio::time::timeout(self.timeout, wait).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
-async fn run(raft: RaftHandle, mut queue: mpsc::UnboundedReceiver<Waiter>, timeout: Duration) {
+async fn run(raft: RaftHandle, mut queue: mpsc::Receiver<Waiter>, timeout: Duration) {
     let under_way = Arc::new(Semaphore::new(ROUNDS_UNDER_WAY));
     while let Some(first) = queue.recv().await {
         let Ok(permit) = under_way.clone().acquire_owned().await else { return };

@@ -85,8 +85,13 @@ impl RaftService {
 
     async fn install(&self, transfer: u128, vote: Vote) -> Result<RaftReply, ServiceError> {
         let snapshot = self.blocking(move |inbox| inbox.finish(transfer)).await?;
-        let response = self.raft.raft().install_full_snapshot(vote, describe(snapshot)).await.map_err(internal)?;
-        metrics::snapshot("installed");
+        let installed = self.raft.raft().install_full_snapshot(vote, describe(snapshot.clone())).await;
+        if self.inbox.discard_unused(&snapshot) {
+            tracing::info!("a snapshot was not needed, or came from a leader that is none any more");
+        } else {
+            metrics::snapshot("installed");
+        }
+        let response = installed.map_err(internal)?;
         Ok(RaftReply::SnapshotInstalled(response))
     }
 

@@ -110,6 +110,15 @@ impl SnapshotInbox {
         durable_file::sync_folder(&arrival.folder.database()).map_err(io::Error::other)?;
         arrival.folder.complete(arrival.meta)
     }
+
+    /// Gives up a snapshot that was handed over and not taken. Returns whether it was not.
+    pub(super) fn discard_unused(&self, snapshot: &Arc<SnapshotFolder>) -> bool {
+        let unused = !self.store.current_snapshot().is_some_and(|current| Arc::ptr_eq(&current, snapshot));
+        if unused {
+            snapshot.retire();
+        }
+        unused
+    }
 }
 
 fn current(arriving: Option<&Arrival>, transfer: u128) -> io::Result<&Arrival> {
@@ -122,4 +131,45 @@ fn unknown(transfer: u128) -> io::Error {
 
 fn invalid(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::Cache;
+
+    use super::*;
+    use crate::storage::{RocksEngine, StorageEngine};
+
+    #[test]
+    fn only_whole_and_true_snapshots_come_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new_lru_cache(1 << 20);
+        let open = move |folder: &Path| Ok(Arc::new(RocksEngine::open(folder, &cache)?) as Arc<dyn StorageEngine>);
+        let inbox = SnapshotInbox::new(Arc::new(StateStore::open(folder.path(), Arc::new(open)).unwrap()));
+        let snapshots = || std::fs::read_dir(folder.path().join("snapshots")).unwrap().count();
+        let hash = |piece: &Bytes| *blake3::hash(piece).as_bytes();
+        let (one, two) = (Bytes::from_static(b"first piece, "), Bytes::from_static(b"second"));
+        let files = vec![("a.sst".to_owned(), 19), ("empty".to_owned(), 0)];
+
+        assert!(inbox.begin(1, SnapshotMeta::default(), vec![("../escape".into(), 1)]).is_err());
+        inbox.begin(1, SnapshotMeta::default(), files.clone()).unwrap();
+        inbox.piece(1, 0, 0, hash(&one), &one).unwrap();
+        assert!(inbox.piece(1, 0, 13, hash(&one), &two).is_err(), "a wrong hash");
+        assert!(inbox.piece(1, 0, 15, hash(&two), &two).is_err(), "a gap, and beyond the end");
+        assert!(inbox.piece(1, 2, 0, hash(&one), &one).is_err(), "no such file");
+        assert!(inbox.finish(1).is_err(), "a piece is missing");
+        assert!(inbox.piece(9, 0, 13, hash(&two), &two).is_err(), "another transfer");
+
+        // The sender begins again: what came before is forgotten.
+        inbox.begin(2, SnapshotMeta::default(), files).unwrap();
+        assert_eq!(snapshots(), 1);
+        assert!(inbox.piece(1, 0, 13, hash(&two), &two).is_err());
+        inbox.piece(2, 0, 0, hash(&one), &one).unwrap();
+        inbox.piece(2, 0, 0, hash(&one), &one).unwrap();
+        inbox.piece(2, 0, 13, hash(&two), &two).unwrap();
+        let snapshot = inbox.finish(2).unwrap();
+        assert_eq!(std::fs::read(snapshot.database().join("a.sst")).unwrap(), b"first piece, second");
+        assert!(inbox.finish(2).is_err(), "only once");
+        assert!(SnapshotFolder::open(snapshot.path().to_owned()).unwrap().is_some());
+    }
 }

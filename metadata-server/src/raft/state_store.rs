@@ -254,3 +254,112 @@ fn newest_snapshot(snapshots: &Path) -> io::Result<Option<Arc<SnapshotFolder>>> 
     }
     Ok(newest.map(Arc::new))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use openraft::vote::RaftLeaderId;
+    use rocksdb::Cache;
+
+    use super::*;
+    use crate::storage::{ReadView, RocksEngine};
+
+    fn open(data: &Path) -> io::Result<StateStore> {
+        let cache = Cache::new_lru_cache(1 << 20);
+        let engine = move |folder: &Path| Ok(Arc::new(RocksEngine::open(folder, &cache)?) as Arc<dyn StorageEngine>);
+        StateStore::open(data, Arc::new(engine))
+    }
+
+    /// The state after `index` entries.
+    fn fill(store: &StateStore, index: u64) {
+        let leader = openraft::impls::leader_id_std::LeaderId { term: 1, voted_for: 1 };
+        let last = Some(LogId::new(leader.to_committed(), index));
+        let changes = BTreeMap::from([(Bytes::from(vec![1, index as u8]), Some(Bytes::from_static(b"x")))]);
+        store.engine().commit(changes, &Applied { last, ..Applied::default() }.mark().unwrap()).unwrap();
+    }
+
+    fn keys(view: &dyn ReadView) -> Vec<u8> {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(key[1]);
+            std::ops::ControlFlow::Continue(())
+        };
+        view.scan(&[1], &[2], &mut visit).unwrap();
+        keys
+    }
+
+    fn entries(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_the_state_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let source = open(&from).unwrap();
+        fill(&source, 5);
+        fill(&source, 6);
+        let snapshot = source.take_snapshot().unwrap();
+        assert_eq!(snapshot.meta().last_log_id.unwrap().index, 6);
+        fill(&source, 7);
+
+        let target = open(&to).unwrap();
+        fill(&target, 1);
+        let before = target.engine().view();
+        target.install(snapshot.meta(), &snapshot).unwrap();
+        assert_eq!(keys(&*before), [1], "a view is not pulled away");
+        drop(before);
+        assert_eq!(keys(&*target.engine().view()), [5, 6]);
+        assert_eq!(target.engine().durable_index(), 6);
+        assert_eq!((entries(&to.join("state")), entries(&to.join("snapshots"))), (2, 1));
+        drop(target);
+        let target = open(&to).unwrap();
+        assert_eq!(keys(&*target.engine().view()), [5, 6]);
+        assert_eq!(target.current_snapshot().unwrap().meta(), snapshot.meta());
+
+        // Newer snapshots replace older ones, on disk too, once nobody sends them any more.
+        let newer = source.take_snapshot().unwrap();
+        assert_eq!(newer.meta().last_log_id.unwrap().index, 7);
+        assert_eq!(entries(&from.join("snapshots")), 2, "the old one is still held here");
+        drop(snapshot);
+        assert_eq!(entries(&from.join("snapshots")), 1);
+    }
+
+    #[test]
+    fn what_an_interruption_leaves_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let store = open(data).unwrap();
+        fill(&store, 3);
+        let snapshot = store.take_snapshot().unwrap();
+        drop(store);
+        // A state folder that was filled and never swapped in, and a snapshot without its META.
+        copy_database(&snapshot.database(), &data.join("state").join(new_name())).unwrap();
+        let half = data.join("snapshots").join(new_name());
+        std::fs::create_dir(&half).unwrap();
+        copy_database(&snapshot.database(), &half.join("db")).unwrap();
+        // An older complete one, as after a crash between two.
+        let second = open(data).unwrap();
+        assert_eq!((entries(&data.join("state")), entries(&data.join("snapshots"))), (2, 1));
+        assert_eq!(keys(&*second.engine().view()), [3]);
+    }
+
+    #[test]
+    fn a_broken_pointer_and_a_lost_state_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        drop(open(data).unwrap());
+        let current = data.join("state").join(CURRENT_FILE);
+        let text = std::fs::read_to_string(&current).unwrap();
+        std::fs::write(&current, "1 ../../etc\n").unwrap();
+        assert!(open(data).is_err());
+        std::fs::write(&current, format!("1 {}\n", new_name())).unwrap();
+        assert!(open(data).is_err(), "it names a folder that is not there");
+        std::fs::write(&current, text).unwrap();
+        assert!(refuse_lost(data).is_ok(), "nothing was promised yet");
+        mark_created(data).unwrap();
+        assert!(refuse_lost(data).is_err(), "there is no log");
+    }
+}

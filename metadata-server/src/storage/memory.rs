@@ -3,12 +3,12 @@
 //! the state is cloned at every flush.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
+use cairn_common::durable_file::{self, DurableFileError};
 use parking_lot::Mutex;
 
 use super::engine::{Changes, Mark, StorageEngine, refuse_reserved};
@@ -39,12 +39,10 @@ impl MemoryEngine {
 
     /// Reads a checkpoint; empty if the folder has none.
     pub fn open(folder: &Path) -> Result<Self, StorageError> {
-        let engine = |e: std::io::Error| StorageError::Engine(format!("{}: {e}", folder.display()));
-        let mut bytes = Vec::new();
-        match std::fs::File::open(folder.join(CHECKPOINT_FILE)) {
-            Ok(mut file) => file.read_to_end(&mut bytes).map_err(engine)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::new()),
-            Err(e) => return Err(engine(e)),
+        let bytes = match durable_file::read(&folder.join(CHECKPOINT_FILE)) {
+            Ok(bytes) => bytes,
+            Err(e) if e.is_not_found() => return Ok(Self::new()),
+            Err(e) => return Err(StorageError::Engine(e.to_string())),
         };
         let mut rest = bytes.as_slice();
         let mut take = || -> Option<Bytes> {
@@ -116,9 +114,9 @@ impl StorageEngine for MemoryEngine {
             put(key);
             put(value);
         }
-        std::fs::create_dir(folder)
-            .and_then(|()| std::fs::write(folder.join(CHECKPOINT_FILE), &out))
-            .map_err(|e| StorageError::Engine(format!("{}: {e}", folder.display())))?;
+        let engine = |e: DurableFileError| StorageError::Engine(e.to_string());
+        durable_file::create_folder(folder).map_err(engine)?;
+        durable_file::write(&folder.join(CHECKPOINT_FILE), &out).map_err(engine)?;
         Ok(state.mark)
     }
 

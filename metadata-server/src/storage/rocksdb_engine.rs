@@ -3,7 +3,6 @@
 //! in order, so a crash leaves a prefix of the batches. Only [`StorageEngine::flush`], a checkpoint
 //! and RocksDB's own flushes (each syncs its table file and the manifest) make state durable.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

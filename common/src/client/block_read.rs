@@ -112,8 +112,10 @@ async fn read_round(
     let mut asked = FuturesUnordered::new();
     let mut misses = Vec::new();
     let mut ask_next = true;
+    let mut last = None;
     loop {
         if ask_next && let Some((disk, location)) = candidates.next() {
+            last = Some(location.address);
             asked.push(async move { (disk, ask(shared, wanted, disk, &location).await) });
         }
         if asked.is_empty() {
@@ -132,7 +134,12 @@ async fn read_round(
                 misses.push(Miss::Unsure("no answer from the others".into()));
                 return Err(misses);
             }
-            Err(_) => ask_next = true,
+            Err(_) => {
+                if let Some(address) = last.take() {
+                    shared.health.slow(address);
+                }
+                ask_next = true;
+            }
         }
     }
 }
@@ -145,9 +152,9 @@ fn candidates(shared: &Shared, table: &PartitionTable, block: &BlockId) -> Vec<(
         .into_iter()
         .filter_map(|disk| table.disks.get(&disk).map(|location| (disk, location.clone())))
         .map(|(disk, location)| {
-            let (suspect, reads) = shared.health.rank(location.address);
+            let (trouble, reads) = shared.health.rank(location.address);
             let filling = !row.current.contains(&disk);
-            ((suspect, filling, reads, rand::random::<u16>()), disk, location)
+            ((trouble, filling, reads, rand::random::<u16>()), disk, location)
         })
         .collect();
     ranked.sort_by_key(|(rank, ..)| *rank);

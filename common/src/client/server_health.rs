@@ -19,13 +19,27 @@ pub struct ServerHealth {
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
     failed_at: Option<Instant>,
+    slow_at: Option<Instant>,
     reads: u32,
+}
+
+impl Record {
+    /// 0: no complaint, 1: slow a moment ago, 2: failed a moment ago.
+    fn trouble(&self) -> u8 {
+        let lately = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < FAILURE_MEMORY);
+        if lately(self.failed_at) { 2 } else { u8::from(lately(self.slow_at)) }
+    }
 }
 
 impl ServerHealth {
     /// The server failed, or was much too slow.
     pub fn failed(&self, address: SocketAddr) {
         self.servers.lock().entry(address).or_default().failed_at = Some(Instant::now());
+    }
+
+    /// The server let a read wait for so long that another one was asked.
+    pub fn slow(&self, address: SocketAddr) {
+        self.servers.lock().entry(address).or_default().slow_at = Some(Instant::now());
     }
 
     /// The server answered.
@@ -37,14 +51,12 @@ impl ServerHealth {
 
     /// Whether it failed within the last second.
     pub fn is_suspect(&self, address: SocketAddr) -> bool {
-        let failed_at = self.servers.lock().get(&address).and_then(|record| record.failed_at);
-        failed_at.is_some_and(|at| at.elapsed() < FAILURE_MEMORY)
+        self.servers.lock().get(&address).is_some_and(|record| record.trouble() == 2)
     }
 
-    /// Order in which to ask for a read: servers that did not fail first, then the least busy.
-    pub fn rank(&self, address: SocketAddr) -> (bool, u32) {
-        let record = self.servers.lock().get(&address).copied().unwrap_or_default();
-        (record.failed_at.is_some_and(|at| at.elapsed() < FAILURE_MEMORY), record.reads)
+    /// Order in which to ask for a read: servers without trouble first, then the least busy.
+    pub fn rank(&self, address: SocketAddr) -> (u8, u32) {
+        self.servers.lock().get(&address).map_or((0, 0), |record| (record.trouble(), record.reads))
     }
 
     /// Counts a read as under way until the guard is dropped.

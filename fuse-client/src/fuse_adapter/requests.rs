@@ -12,9 +12,9 @@ use cairn_common::ids::InodeId;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, Attributes, NewNode, RenameMode};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::convert::{bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode};
@@ -463,6 +463,21 @@ impl fuser::Filesystem for FuseAdapter {
             Ok(offset) => reply.offset(offset as i64),
             Err(errno) => reply.error(errno),
         });
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // What isatty(3) asks, and all else: this is no such device.
+        reply.error(Errno::ENOTTY);
     }
 
     fn fallocate(

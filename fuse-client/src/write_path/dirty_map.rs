@@ -310,3 +310,110 @@ impl DirtyMap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODEL_BYTES: usize = 10 << 20;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write {
+            offset: u64,
+            length: usize,
+            byte: u8,
+        },
+        FreezeWindow {
+            offset: u64,
+        },
+        Freeze,
+        /// Commits what can be, after `meanwhile` was written.
+        Commit {
+            meanwhile: (u64, usize, u8),
+        },
+    }
+
+    fn place() -> impl Strategy<Value = (u64, usize, u8)> {
+        let offset = prop_oneof![0u64..3000, WINDOW - 2000..WINDOW + 2000, Just(0), Just(WINDOW)];
+        let length = prop_oneof![4 => 1usize..2000, 1 => Just(1 << 20), 1 => Just(4 << 20)];
+        (offset, length, 1u8..)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => place().prop_map(|(offset, length, byte)| Step::Write { offset, length, byte }),
+            1 => (0u64..2).prop_map(|n| Step::FreezeWindow { offset: n * WINDOW + 5 }),
+            1 => Just(Step::Freeze),
+            2 => place().prop_map(|meanwhile| Step::Commit { meanwhile }),
+        ]
+    }
+
+    fn write(map: &mut DirtyMap, model: &mut [u8], (offset, length, byte): (u64, usize, u8)) {
+        map.write(offset, &vec![byte; length]);
+        model[offset as usize..offset as usize + length].fill(byte);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// Zero in a model is "not dirty". Inline uploads count as stored, so no backend is needed.
+        #[test]
+        fn dirty_bytes_are_the_newest_and_leave_only_when_committed(steps in prop::collection::vec(step(), 1..40)) {
+            let mut map = DirtyMap::default();
+            let mut dirty = vec![0u8; MODEL_BYTES];
+            for step in steps {
+                match step {
+                    Step::Write { offset, length, byte } => write(&mut map, &mut dirty, (offset, length, byte)),
+                    Step::FreezeWindow { offset } => {
+                        if let Some(upload) = map.freeze_full_window(offset) {
+                            prop_assert_eq!(upload.len(), MAX_BLOCK_BYTES);
+                        }
+                    }
+                    Step::Freeze => map.freeze_all(true),
+                    Step::Commit { meanwhile } => {
+                        let (extents, parts) = map.committable(7);
+                        let before = dirty.clone();
+                        write(&mut map, &mut dirty, meanwhile);
+                        let mut last = 0;
+                        for new in &extents {
+                            let extent = &new.extent;
+                            let cairn_common::extent::ExtentContent::Inline(bytes) = &extent.content else {
+                                panic!("nothing was put");
+                            };
+                            prop_assert!(extent.offset >= last);
+                            last = extent.end();
+                            let range = extent.offset as usize..extent.end() as usize;
+                            prop_assert!(bytes == &before[range.clone()], "the commit has the bytes of its moment");
+                            let again = meanwhile.0 as usize..meanwhile.0 as usize + meanwhile.1;
+                            for at in range.filter(|at| !again.contains(at)) {
+                                dirty[at] = 0;
+                            }
+                        }
+                        map.committed(&parts);
+                    }
+                }
+                prop_assert_eq!(map.bytes() as usize, dirty.iter().filter(|byte| **byte != 0).count());
+                let mut found = vec![0u8; MODEL_BYTES];
+                for (offset, bytes) in map.snapshot(0, MODEL_BYTES as u64) {
+                    found[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+                }
+                prop_assert!(found == dirty);
+                prop_assert_eq!(map.end().unwrap_or(0) as usize, dirty.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_behind_bytes_that_are_not_stored_is_committed() {
+        let mut map = DirtyMap::default();
+        map.write(100, b"first");
+        map.freeze_all(true);
+        map.write(0, b"before it");
+        assert!(map.committable(10).0.is_empty(), "its size would show a hole where bytes were written");
+        map.freeze_all(true);
+        assert_eq!(map.committable(10).0.len(), 2);
+    }
+}

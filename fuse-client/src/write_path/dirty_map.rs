@@ -357,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         /// Zero in a model is "not dirty". Inline uploads count as stored, so no backend is needed.
         #[test]

@@ -51,12 +51,10 @@ impl Filesystem {
             let _ordering = file.ordering.clone().lock_owned().await;
             {
                 let _changing = file.changing.clone().lock_owned().await;
-                match filesystem.flush_locked(request, &file).await {
-                    Err(error @ (ClientError::TimedOut { .. } | ClientError::SessionFenced { .. })) => {
-                        return Err(error);
-                    }
-                    // Lost bytes are reported by fsync or close; this call may be what makes room.
-                    Ok(()) | Err(_) => {}
+                // Bytes lost for good are reported by fsync or close; this call may be what makes room.
+                let flushed = filesystem.flush_locked(request, &file).await;
+                if let Err(error @ (ClientError::TimedOut { .. } | ClientError::SessionFenced { .. })) = flushed {
+                    return Err(error);
                 }
             }
             let fresh = attributes_of(filesystem.backend.submit(request, mutation).await?)?;

@@ -236,8 +236,7 @@ impl Backend for FakeBackend {
             if matches!(mutation, Mutation::Commit { .. }) {
                 let _late = cluster.commits.lock().await;
             }
-            let result = cluster.state.lock().apply(mutation);
-            result
+            cluster.state.lock().apply(mutation)
         });
         Box::pin(async move { task.await.unwrap() })
     }

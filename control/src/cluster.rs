@@ -14,6 +14,7 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::error::ControlError;
 use crate::members::{Member, Members};
+use crate::output;
 
 /// `cairnctl cluster …`
 #[derive(Subcommand)]
@@ -89,8 +90,12 @@ fn init(dir: &Path, name: &str, metadata: &[(String, SocketAddr)]) -> Result<(),
     let cluster = ClusterId::random();
     durable_file::create_folder(dir)?;
     ClusterAuthority::generate(cluster)?.write(&certificate, &key)?;
-    println!("cluster    {cluster}");
-    println!("authority  {} (its key {} is secret: keep it off the servers)", certificate.display(), key.display());
+    output::line(format!("cluster    {cluster}"));
+    output::line(format!(
+        "authority  {} (its key {} is secret: keep it off the servers)",
+        certificate.display(),
+        key.display()
+    ));
     issue(dir, Role::Admin, name)?;
     for (server, _) in metadata {
         issue(dir, Role::Metadata, server)?;
@@ -120,16 +125,16 @@ fn write_group(
     let text =
         config.to_toml().map_err(|e| ControlError::BadFile { path: config_file.clone(), reason: e.to_string() })?;
     durable_file::write(&config_file, text.as_bytes())?;
-    println!("members    {}", file.display());
-    println!("status     cairnctl status --config {}", config_file.display());
-    println!(
-        "Copy members.toml and its own identity to each metadata server, write its configuration, then run there:"
+    output::line(format!("members    {}", file.display()));
+    output::line(format!("status     cairnctl status --config {}", config_file.display()));
+    output::line(
+        "Copy members.toml and its own identity to each metadata server, write its configuration, then run there:",
     );
     for member in &list.member {
-        println!(
+        output::line(format!(
             "  {}: cairn-meta format --config {}.toml --node-id {} --incarnation {} --cluster {cluster} --members members.toml",
             member.name, member.name, member.node, member.incarnation
-        );
+        ));
     }
     Ok(())
 }
@@ -162,7 +167,7 @@ fn issue(dir: &Path, role: Role, name: &str) -> Result<(), ControlError> {
     }
     let authority = ClusterAuthority::load(&dir.join("ca.pem"), &dir.join("ca.key"))?;
     authority.issue(role, name)?.write(&certificate, &key)?;
-    println!("{:9}  {} and {}", role.as_str(), certificate.display(), key.display());
+    output::line(format!("{:9}  {} and {}", role.as_str(), certificate.display(), key.display()));
     Ok(())
 }
 

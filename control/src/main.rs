@@ -1,6 +1,5 @@
 //! `cairnctl`: makes identities, runs local clusters, shows and changes the state of a cluster. It
 //! owns nothing and links no server code: it starts programs and speaks the admin protocol.
-#![allow(clippy::print_stdout)] // printing is what it is for
 
 mod admin_client;
 mod cluster;
@@ -9,6 +8,7 @@ mod dev;
 mod error;
 mod members;
 mod node;
+mod output;
 mod progress;
 mod report;
 

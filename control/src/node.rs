@@ -15,6 +15,7 @@ use crate::connect::connect;
 use crate::dev;
 use crate::error::ControlError;
 use crate::members::Members;
+use crate::output;
 use crate::report::{Report, json_text, print};
 
 /// A leader answers within this time, or there is none.
@@ -109,9 +110,9 @@ pub(crate) async fn run(command: &NodeCommand) -> Result<(), ControlError> {
             let (_, status) = arguments.target.client()?.status(STATUS_WAIT).await?;
             let report = Report::of(&status);
             if arguments.json {
-                println!("{}", json_text(&report.nodes));
+                output::line(json_text(&report.nodes));
             } else {
-                print!("{}", report.node_list());
+                output::line(report.node_list().trim_end());
             }
             Ok(())
         }
@@ -128,29 +129,32 @@ async fn replace(arguments: &ReplaceArguments) -> Result<(), ControlError> {
         let node = MetadataNodeId(node);
         let new = MetadataMember { node, incarnation, name: name.clone(), address: *address };
         client.replace(leader, lost, new).await?;
-        println!("{name} (node {node}) has the vote of {} (node {lost}), which is never used again", arguments.lost);
+        output::line(format!(
+            "{name} (node {node}) has the vote of {} (node {lost}), which is never used again",
+            arguments.lost
+        ));
         return Ok(());
     }
     let node = client.allocate(leader).await?;
     let incarnation = Incarnation::random();
     let members = PathBuf::from("no-members.toml");
     Members { member: Vec::new() }.write(&members)?;
-    println!(
+    output::line(format!(
         "{name} is node {node}. On the new server, with its identity, its configuration and {}:",
         members.display()
-    );
-    println!(
+    ));
+    output::line(format!(
         "  cairn-meta format --config {name}.toml --node-id {node} --incarnation {incarnation} --cluster {} --members {}",
         status.cluster,
         members.display()
-    );
-    println!("  cairn-meta --config {name}.toml");
-    println!("Then here:");
-    println!(
+    ));
+    output::line(format!("  cairn-meta --config {name}.toml"));
+    output::line("Then here:");
+    output::line(format!(
         "  cairnctl node replace {} --lost {} --new {name}={address} --node-id {node} --incarnation {incarnation}",
         arguments.target.flag(),
         arguments.lost
-    );
+    ));
     Ok(())
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use cairn_common::protocol::admin::{ChunkStatus, ClusterStatus, MetadataStatus, NodeState, SessionStatus};
 use serde::Serialize;
 
+use crate::output;
+
 /// What is known of a cluster. What nobody could say is null in JSON and "?" in text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
@@ -292,9 +294,9 @@ fn bytes(count: u64) -> String {
 /// Prints for people or for programs.
 pub(crate) fn print(report: &Report, json: bool) {
     if json {
-        println!("{}", json_text(report));
+        output::line(json_text(report));
     } else {
-        print!("{report}");
+        output::line(report.to_string().trim_end());
     }
 }
 

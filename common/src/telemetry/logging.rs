@@ -10,13 +10,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::prometheus;
 
+/// openraft warns twice for every entry that it cannot bring to a dead member: 60,000 lines a minute
+/// that say what the status says.
+const DEFAULT_FILTER: &str = "info,openraft::core::heartbeat=error,openraft::replication=error,\
+                              openraft::engine::handler::replication_handler=error";
+
 /// Starts logging and counting; every program calls it first. `program` and `name` go into the first
 /// line and into every metric as labels. A second call in the same process changes nothing.
 pub fn init(program: &'static str, name: &str) {
-    let wish = std::env::var("CAIRN_LOG").unwrap_or_else(|_| "info".to_owned());
+    let wish = std::env::var("CAIRN_LOG").unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
     let (filter, invalid) = match EnvFilter::try_new(&wish) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
     let json = std::env::var("CAIRN_LOG_FORMAT").is_ok_and(|format| format == "json");
     // The default timer writes RFC 3339 in UTC.

@@ -8,6 +8,7 @@ use super::mount_point::{Unmounted, unmount_bounded};
 use super::process::{self, STOP_WAIT};
 use super::settings::Settings;
 use crate::error::ControlError;
+use crate::output;
 use crate::progress::Progress;
 
 /// Stops everything of the cluster in `data`.
@@ -31,7 +32,7 @@ pub(crate) fn down(data: &Path) -> Result<(), ControlError> {
     let servers: Vec<String> = metadata.chain(settings.chunk.iter().map(|server| server.name.clone())).collect();
     stop(&layout, &mut progress, "servers", &servers)?;
     progress.finish();
-    println!("stopped; the data stays in {}", layout.dir().display());
+    output::line(format!("stopped; the data stays in {}", layout.dir().display()));
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::up::start_server;
 use super::{admin_client, ready, servers};
 use crate::error::ControlError;
 use crate::members::Members;
+use crate::output;
 use crate::progress::Progress;
 
 const STATUS_WAIT: Duration = Duration::from_secs(5);
@@ -66,6 +67,6 @@ pub(crate) async fn replace(data: &Path, name: &str) -> Result<(), ControlError>
     if !failures.is_empty() {
         return Err(ControlError::NotReady(failures));
     }
-    println!("{name} is back as node {node}; node {lost} is never used again");
+    output::line(format!("{name} is back as node {node}; node {lost} is never used again"));
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::servers::{self, Folder};
 use super::settings::{MountEntry, Settings, Sizes};
 use super::{admin_client, ready};
 use crate::error::{ControlError, Failure};
+use crate::output;
 use crate::progress::Progress;
 
 /// Starts what is not running of the cluster in `data`, which is made if it is new.
@@ -55,7 +56,7 @@ pub(crate) async fn up(data: &Path, mount: Option<&Path>, sizes: Sizes) -> Resul
         }
     }
     progress.finish();
-    println!("{}", summary(&layout, &settings));
+    output::line(summary(&layout, &settings));
     if failures.is_empty() { Ok(()) } else { Err(ControlError::NotReady(failures)) }
 }
 
@@ -77,7 +78,7 @@ pub(crate) async fn mount(data: &Path, path: &Path) -> Result<(), ControlError> 
         mount_one(&layout, entry).await.map_err(|failure| ControlError::NotReady(vec![failure]))?;
     }
     progress.finish();
-    println!("{name} is at {}", path.display());
+    output::line(format!("{name} is at {}", path.display()));
     Ok(())
 }
 

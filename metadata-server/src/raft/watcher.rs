@@ -2,6 +2,7 @@
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::metrics::RaftMetrics;
 use tokio::sync::watch;
 
@@ -36,7 +37,11 @@ pub(super) fn watch(raft: &RaftHandle) -> Watched {
             if let Err(fatal) = &now.running_state {
                 lead.send_replace(None);
                 if fail.borrow().is_none() {
-                    tracing::error!(%name, %fatal, "the metadata group stopped on this server");
+                    match fatal {
+                        // Asked for: the server is ending.
+                        Fatal::Stopped => tracing::info!(%name, "left the metadata group"),
+                        _ => tracing::error!(%name, %fatal, "the metadata group stopped on this server"),
+                    }
                     fail.send_replace(Some(fatal.to_string()));
                 }
             }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cairn_cluster_tests::harness::{DevCluster, is_alive, wait_for};
@@ -30,8 +30,15 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
     let (mount, second) = (cluster.mount(1), cluster.add_mount());
     fs::write(mount.join("file"), b"before").expect("write");
     fs::create_dir(mount.join("folder")).expect("mkdir");
-    let mut opened = File::create(mount.join("opened")).expect("create");
     let (leader, follower) = (cluster.leader(), cluster.follower());
+    // Started before a file is open: a new process closes its copies of open files, and closing flushes.
+    let mut umount = Command::new("sh")
+        .args(["-c", "read go; exec umount \"$0\""])
+        .arg(&second)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh starts");
+    let mut opened = File::create(mount.join("opened")).expect("create");
     cluster.kill9(&leader);
     cluster.kill9(&follower);
 
@@ -45,7 +52,8 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
         // Meanwhile a mount is taken away, as people do it.
         let pid = cluster.pid("mount2").expect("mount2 runs");
         let start = Instant::now();
-        let status = Command::new("umount").arg(&second).status().expect("umount runs");
+        umount.stdin.take().expect("piped").write_all(b"go\n").expect("sh reads");
+        let status = umount.wait().expect("umount ends");
         println!("umount without a quorum: {status} after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(5), "umount took {:?}", start.elapsed());
         assert!(status.success());

@@ -6,6 +6,7 @@ mod convert;
 mod dispatch;
 pub mod mount;
 mod requests;
+mod unmounting;
 
 use std::sync::Arc;
 use std::time::Duration;

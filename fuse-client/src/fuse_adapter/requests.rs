@@ -19,6 +19,7 @@ use fuser::{
 
 use super::convert::{bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode};
 use super::dispatch::{count, log};
+use super::unmounting::bounded_for_unmount;
 use super::{FuseAdapter, TTL, caller, fuse_errno};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
@@ -119,7 +120,11 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let work = async move { filesystem.attributes(caller.request, inode(ino)).await };
+        let (pid, is_root) = (req.pid(), ino == INodeNo::ROOT);
+        let work = async move {
+            let ask = filesystem.attributes(caller.request, inode(ino));
+            if is_root { bounded_for_unmount(pid, "attributes of the mount point", ask).await } else { ask.await }
+        };
         self.run("getattr", caller.request, work, |result| reply_attr(reply, result));
     }
 
@@ -398,7 +403,8 @@ impl fuser::Filesystem for FuseAdapter {
         /// What a file system without a fixed number of inodes shows as free.
         const FREE_INODES: u64 = 1 << 40;
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let work = async move { filesystem.statfs(caller).await };
+        let pid = req.pid();
+        let work = async move { bounded_for_unmount(pid, "space", filesystem.statfs(caller)).await };
         self.run("statfs", caller.request, work, |result| match result {
             Ok(space) => {
                 let (total, free) = (space.total_bytes / BLOCK, space.free_bytes / BLOCK);

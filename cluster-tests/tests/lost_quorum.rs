@@ -32,6 +32,7 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
     fs::create_dir(mount.join("folder")).expect("mkdir");
     let (leader, follower) = (cluster.leader(), cluster.follower());
     // Started before a file is open: a new process closes its copies of open files, and closing flushes.
+    let back = cluster.prepare_start(&follower);
     let mut umount = Command::new("sh")
         .args(["-c", "read go; exec umount \"$0\""])
         .arg(&second)
@@ -72,7 +73,7 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| timed(|| fs::read(mount.join("file")).map(|_| ())));
         std::thread::sleep(Duration::from_secs(2));
-        cluster.start_server(&follower);
+        back.go();
         let (result, took) = waiting.join().expect("the call does not panic");
         println!("read across the return of a server: {result:?} after {took:?}");
         result.expect("work goes on");

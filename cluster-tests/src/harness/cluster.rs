@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
@@ -47,6 +48,20 @@ pub struct DevCluster {
     shape: Shape,
     mounts: RefCell<Vec<PathBuf>>,
     amnesia: Option<AmnesiaHost>,
+}
+
+/// A server that is started by one word to a process that waits for it.
+pub struct PreparedStart {
+    shell: Child,
+    pid_file: PathBuf,
+}
+
+impl PreparedStart {
+    /// Starts the server.
+    pub fn go(mut self) {
+        fs::write(&self.pid_file, format!("{}\n", self.shell.id())).expect("pid file");
+        self.shell.stdin.take().expect("piped").write_all(b"go\n").expect("sh reads");
+    }
 }
 
 impl DevCluster {
@@ -209,20 +224,22 @@ impl DevCluster {
         pids.iter().for_each(|pid| wait_dead(*pid));
     }
 
-    /// Starts one server that does not run, and only that one; `dev up` starts all.
-    pub fn start_server(&self, name: &str) {
+    /// Gets the start of one server ready, and only of that one (`dev up` starts all): nothing more
+    /// is forked for it later, when that might have to wait for a mount.
+    pub fn prepare_start(&self, name: &str) -> PreparedStart {
         let program = program(if name.starts_with("meta") { "cairn-meta" } else { "cairn-chunk" });
         let log = File::options().append(true).open(self.data.join("log").join(format!("{name}.log"))).expect("log");
-        let child = Command::new(program)
-            .arg("--config")
+        let shell = Command::new("sh")
+            .args(["-c", "read go && exec \"$0\" --config \"$1\" </dev/null"])
+            .arg(program)
             .arg(self.config(name))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)
             .process_group(0)
             .spawn()
-            .expect("the server starts");
-        fs::write(self.data.join("run").join(format!("{name}.pid")), format!("{}\n", child.id())).expect("pid file");
+            .expect("sh starts");
+        PreparedStart { shell, pid_file: self.data.join("run").join(format!("{name}.pid")) }
     }
 
     /// The configuration file of a server, of a mount, or of the administrator (`admin`).

@@ -14,7 +14,7 @@ mod status;
 mod wait;
 
 pub use amnesia_host::AmnesiaHost;
-pub use cluster::{DevCluster, Shape};
+pub use cluster::{DevCluster, PreparedStart, Shape};
 pub use flip::Flipper;
 pub use pause::{PauseMeter, Pauses};
 pub use process::is_alive;

@@ -9,7 +9,7 @@ fn copied_tree_is_the_same_everywhere_and_after_a_restart() {
     let seed = Seed::new("copy_tree");
     let cluster = DevCluster::start();
     let source = cluster.outside().join("source");
-    tree::generate(&source, size("CAIRN_TREE_FILES", 1_500), &mut seed.rng(0)).expect("source tree");
+    tree::generate(&source, size("CAIRN_TREE_FILES", 1_000), &mut seed.rng(0)).expect("source tree");
     let copy = cluster.mount(1).join("copy");
 
     let (ok, said) = tree::copy(&source, &copy);

@@ -74,7 +74,7 @@ impl Mounted {
             }
         } else {
             // Its threads wait for the kernel, which lets go when this process ends.
-            std::mem::forget(session);
+            let _kept = std::mem::ManuallyDrop::new(session);
         }
     }
 }

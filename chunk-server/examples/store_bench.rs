@@ -105,7 +105,7 @@ fn gets(store: &DiskStore, blocks: &[BlockId], length: u32, threads: usize, time
                     if began.elapsed() >= time {
                         break;
                     }
-                    let offset = if length == u32::MAX { 0 } else { (number as u32 * 4096 * 37) % (4 << 20) };
+                    let offset = if length == u32::MAX { 0 } else { (number % 1024 * 37 % 1024 * 4096) as u32 };
                     if let ReadOutcome::Found { data, .. } = store.read(block, offset, length) {
                         reads.fetch_add(1, Ordering::Relaxed);
                         bytes.fetch_add(data.len() as u64, Ordering::Relaxed);

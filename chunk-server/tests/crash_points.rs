@@ -14,7 +14,7 @@ use cairn_common::protocol::chunk::PutOutcome;
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::faulty_disk::FaultyDisk;
+use support::faulty_disk::{FaultyDisk, Operation};
 use support::{bytes, is_found, name_of, open, prepared, quiet, read_whole};
 
 /// Small segments, so that rolling over is crossed often.
@@ -179,12 +179,11 @@ fn acknowledged_blocks_survive_crashes_at_any_moment() {
 }
 
 /// The proof that the test above can fail: with syncs that do nothing it must find a lost block.
-#[test]
-fn without_fdatasync_blocks_are_lost() {
+fn notices_a_missing(kind: Operation) {
     let lost = (0..20).any(|seed| {
         std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
-            run.disk.ignore_syncs();
+            run.disk.ignore(kind);
             for round in 0..4 {
                 run.round(round);
             }
@@ -192,5 +191,15 @@ fn without_fdatasync_blocks_are_lost() {
         })
         .is_err()
     });
-    assert!(lost, "the test does not notice a missing fdatasync");
+    assert!(lost, "the test does not notice a missing {kind:?}");
+}
+
+#[test]
+fn without_fdatasync_blocks_are_lost() {
+    notices_a_missing(Operation::Sync);
+}
+
+#[test]
+fn without_fsync_of_the_folder_blocks_are_lost() {
+    notices_a_missing(Operation::SyncFolder);
 }

@@ -42,7 +42,7 @@ struct State {
     writes: u64,
     sync_time: Duration,
     free_bytes: Option<u64>,
-    ignores_syncs: bool,
+    ignored: Option<Operation>,
 }
 
 #[derive(Clone, Default)]
@@ -100,9 +100,9 @@ impl FaultyDisk {
         self.state.lock().fault = None;
     }
 
-    /// Syncs say yes and do nothing: what a forgotten fdatasync is like.
-    pub fn ignore_syncs(&self) {
-        self.state.lock().ignores_syncs = true;
+    /// Syncs of this kind say yes and do nothing: what a forgotten one is like.
+    pub fn ignore(&self, kind: Operation) {
+        self.state.lock().ignored = Some(kind);
     }
 
     pub fn set_sync_time(&self, time: Duration) {
@@ -260,7 +260,7 @@ impl Disk for FaultyDisk {
         let mut state = self.state.lock();
         state.begin(Operation::SyncFolder)?;
         state.folder_syncs += 1;
-        if !state.ignores_syncs {
+        if state.ignored != Some(Operation::SyncFolder) {
             state.files.values_mut().for_each(|file| file.is_listed_durably = true);
         }
         Ok(())
@@ -308,7 +308,7 @@ impl SegmentFile for Segment {
         let mut state = self.disk.state.lock();
         state.begin(Operation::Sync)?;
         state.syncs += 1;
-        if state.ignores_syncs {
+        if state.ignored == Some(Operation::Sync) {
             return Ok(());
         }
         let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;

@@ -68,7 +68,7 @@ async fn three_servers_agree_through_a_change_of_leader() {
     let crashed = cluster.crash(first).await;
     let start = Instant::now();
     let second = cluster.leader().await;
-    println!("a new leader after {:?}", start.elapsed());
+    eprintln!("a new leader after {:?}", start.elapsed());
     let view = cluster.group(second).view();
     assert!((0..400).all(|number| has(&*view, &format!("first-{number}"))), "what was acknowledged is there");
     propose(cluster.group(second), "second").await.unwrap();
@@ -257,15 +257,15 @@ async fn reads_share_rounds_and_see_what_was_acknowledged() {
     for task in tasks {
         task.await.unwrap();
     }
-    println!("400 writes and 400 reads of 8 callers in {:?}", start.elapsed());
+    eprintln!("400 writes and 400 reads of 8 callers in {:?}", start.elapsed());
     let start = Instant::now();
     for _ in 0..200 {
         group.linearize().await.unwrap();
     }
-    println!("a read alone takes {:?}", start.elapsed() / 200);
+    eprintln!("a read alone takes {:?}", start.elapsed() / 200);
     let start = Instant::now();
     for number in 0..200 {
         propose(&group, &format!("alone-{number}")).await.unwrap();
     }
-    println!("a write alone takes {:?}", start.elapsed() / 200);
+    eprintln!("a write alone takes {:?}", start.elapsed() / 200);
 }

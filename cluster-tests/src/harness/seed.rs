@@ -14,7 +14,7 @@ impl Seed {
             Ok(text) => text.parse().unwrap_or_else(|_| panic!("CAIRN_SEED is a number, not {text:?}")),
             Err(_) => rand::random(),
         };
-        println!("{test}: CAIRN_SEED={seed} repeats the choices of this run");
+        eprintln!("{test}: CAIRN_SEED={seed} repeats the choices of this run");
         Self(seed)
     }
 

@@ -156,7 +156,7 @@ impl Journal {
         let handle = File::options().create(true).truncate(false).write(true).open(&path)?;
         handle.write_all_at(&bytes, (first * SLOT_BYTES) as u64)?;
         if sync {
-            if version % 2 == 0 { handle.sync_data() } else { handle.sync_all() }?;
+            if version.is_multiple_of(2) { handle.sync_data() } else { handle.sync_all() }?;
             // fsync covers all that was written to the file before.
             state.slots.iter_mut().for_each(|slot| slot.settle(slot.newest()));
             state.synced_slots = state.slots.len();

@@ -61,6 +61,7 @@ pub(super) async fn follow_leadership(context: Arc<Context>) {
             }
         };
         context.set_leader(None);
+        super::status::clear_gauges();
         if changed.is_err() {
             return;
         }

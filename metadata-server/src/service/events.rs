@@ -24,6 +24,8 @@ struct State {
 #[derive(Default)]
 struct Mailbox {
     flushes: BTreeMap<InodeId, Flushes>,
+    /// Since when the session has confirmed nothing although something was asked for.
+    stuck_since: Duration,
     wake: Arc<Notify>,
 }
 
@@ -31,7 +33,7 @@ struct Mailbox {
 struct Flushes {
     queued: Option<Ticket>,
     handed_out: Vec<(Ticket, Duration)>,
-    /// Since when nothing was confirmed although something was asked for.
+    /// Since when no flush of this inode was confirmed.
     stuck_since: Duration,
 }
 
@@ -45,7 +47,8 @@ struct Ticket {
 /// A flush that was asked for.
 pub(super) struct PendingFlush {
     done: watch::Receiver<()>,
-    /// Since when the session has confirmed no flush of the inode.
+    /// Since when the session has confirmed no flush of the inode, or nothing at all: a mount that is
+    /// gone must not be waited for once for every file that it had open.
     pub(super) stuck_since: Duration,
 }
 
@@ -68,6 +71,9 @@ impl EventDesk {
         let mut state = self.state.lock();
         let State { next_ticket, mailboxes } = &mut *state;
         let mailbox = mailboxes.entry(session).or_default();
+        if mailbox.flushes.is_empty() {
+            mailbox.stuck_since = now;
+        }
         let flushes = mailbox.flushes.entry(inode).or_insert_with(|| Flushes {
             queued: None,
             handed_out: Vec::new(),
@@ -79,7 +85,8 @@ impl EventDesk {
             *next_ticket += 1;
             Ticket { number, _done: sender, waiting }
         });
-        let pending = PendingFlush { done: ticket.waiting.clone(), stuck_since: flushes.stuck_since };
+        let pending =
+            PendingFlush { done: ticket.waiting.clone(), stuck_since: flushes.stuck_since.min(mailbox.stuck_since) };
         mailbox.wake.notify_waiters();
         pending
     }
@@ -125,6 +132,8 @@ impl EventDesk {
     pub(super) fn confirm(&self, session: SessionId, number: u64, now: Duration) {
         let mut state = self.state.lock();
         let Some(mailbox) = state.mailboxes.get_mut(&session) else { return };
+        // A late confirmation of what was given up is a sign that the session moves, too.
+        mailbox.stuck_since = now;
         mailbox.flushes.retain(|_, flushes| {
             let before = flushes.handed_out.len();
             flushes.handed_out.retain(|(ticket, _)| ticket.number != number);
@@ -182,8 +191,11 @@ mod tests {
         let mail = tickets(&desk.take(session, MS, REDELIVER));
         assert_eq!(tickets(&desk.take(session, MS + REDELIVER, REDELIVER)), mail);
         assert_eq!(desk.request_flush(session, inode, REDELIVER * 9).stuck_since, MS);
+        let other = desk.request_flush(session, InodeId(8), REDELIVER * 9);
+        assert_eq!(other.stuck_since, MS, "the session is stuck, whatever the file");
         desk.confirm(session, mail[0], REDELIVER * 10);
         assert_eq!(desk.request_flush(session, inode, REDELIVER * 11).stuck_since, REDELIVER * 10, "it moves again");
+        assert_eq!(desk.request_flush(session, InodeId(9), REDELIVER * 12).stuck_since, REDELIVER * 10);
     }
 
     #[test]

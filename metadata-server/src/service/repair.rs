@@ -41,6 +41,12 @@ struct State {
 }
 
 impl RepairDesk {
+    /// Whether there may be tasks for any of the disks.
+    fn has_work(&self, disks: &BTreeSet<DiskId>) -> bool {
+        let state = self.state.lock();
+        disks.iter().any(|disk| state.disks.get(disk).is_some_and(|blocks| !blocks.is_empty()))
+    }
+
     /// Up to [`TASKS_PER_HEARTBEAT`] tasks for the disks, best sources first.
     fn hand_out(
         &self,
@@ -88,6 +94,9 @@ pub(super) fn tasks(
     leader: &Leader,
     disks: &BTreeSet<DiskId>,
 ) -> Result<Vec<RepairTask>, ServiceError> {
+    if !leader.repair.has_work(disks) {
+        return Ok(Vec::new());
+    }
     let table = {
         let view = context.group.view();
         context.table.table(&*view).map_err(broken)?

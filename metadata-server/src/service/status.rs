@@ -138,3 +138,9 @@ pub(super) fn set_gauges(context: &Context) {
         metrics::gauge!(names::REPAIR_QUEUE_BLOCKS).set(blocks as f64);
     }
 }
+
+/// This server does not lead any more: the next leader tells.
+pub(super) fn clear_gauges() {
+    metrics::gauge!(names::SESSIONS).set(0.0);
+    metrics::gauge!(names::REPAIR_QUEUE_BLOCKS).set(0.0);
+}

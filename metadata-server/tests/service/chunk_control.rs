@@ -112,7 +112,7 @@ async fn status(admin: &Client) -> ClusterStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_register_get_a_table_and_repair_what_is_missing() {
-    let cluster = Cluster::start(1, quick()).await;
+    let mut cluster = Cluster::start(1, quick()).await;
     let (mount, admin) = (cluster.mount("m1").await, cluster.client(Role::Admin, "root"));
     let mut servers = Vec::new();
     for name in ["c1", "c2", "c3"] {
@@ -165,11 +165,12 @@ async fn servers_register_get_a_table_and_repair_what_is_missing() {
         QueryResult::Statfs(space) => assert_eq!((space.total_bytes, space.free_bytes), (CAPACITY, CAPACITY / 2)),
         other => panic!("{other:?}"),
     }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_server_gets_everything_back_also_what_is_written_meanwhile() {
-    let cluster = Cluster::start(1, quick()).await;
+    let mut cluster = Cluster::start(1, quick()).await;
     let (mount, admin) = (cluster.mount("m1").await, cluster.client(Role::Admin, "root"));
     let mut servers = Vec::new();
     for name in ["c1", "c2", "c3"] {
@@ -219,6 +220,7 @@ async fn a_wiped_server_gets_everything_back_also_what_is_written_meanwhile() {
     assert_eq!(status(&admin).await.under_replicated_blocks, 0);
     let names: Vec<_> = status(&admin).await.chunk.into_iter().map(|server| server.name).collect();
     assert_eq!(names, ["c1", "c3", "c2"], "the retired one is not shown");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,4 +238,5 @@ async fn a_new_leader_asks_chunk_servers_nothing_twice_and_goes_on() {
     assert!(!register, "the registration is replicated");
     assert_eq!(server.tasks().await[0].block, block(0));
     assert_eq!(table(&mount).await.rows, before.rows);
+    cluster.stop().await;
 }

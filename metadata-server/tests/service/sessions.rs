@@ -40,7 +40,7 @@ async fn flush_event(mount: &Mount) -> (InodeId, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_server_creates_commits_and_answers() {
-    let cluster = Cluster::start(1, quick()).await;
+    let mut cluster = Cluster::start(1, quick()).await;
     let mount = cluster.mount("m1").await;
     let inode = mount.create("letter", None).await;
     mount.mutate(write(inode, b"dear reader")).await.unwrap();
@@ -53,6 +53,7 @@ async fn one_server_creates_commits_and_answers() {
         }
         other => panic!("{other:?}"),
     }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +79,7 @@ async fn a_change_is_made_once_however_often_it_is_sent_and_to_whom() {
         panic!()
     };
     mount.query(lookup("once")).await.unwrap();
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,12 +107,13 @@ async fn a_follower_names_the_leader_and_a_restarted_server_follows_again() {
         }
     })
     .await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_session_ends_and_its_open_files_go() {
     let timings = ServiceTimings { session_timeout: Duration::from_millis(1500), ..quick() };
-    let cluster = Cluster::start(1, timings).await;
+    let mut cluster = Cluster::start(1, timings).await;
     let (silent, alive) = (cluster.mount("silent").await, cluster.mount("alive").await);
     let inode = silent.create("kept", Some(OpenMode::Read)).await;
     alive.mutate(Mutation::Unlink { parent: InodeId::ROOT, name: name("kept") }).await.unwrap();
@@ -122,11 +125,12 @@ async fn a_silent_session_ends_and_its_open_files_go() {
     assert_eq!(silent.client.metadata(change).await, fenced);
     let alive_keep = MetadataRequest::KeepAlive { session: alive.session, epoch: alive.epoch };
     assert!(matches!(alive.client.metadata(alive_keep).await, Ok(MetadataReply::KeptAlive { .. })));
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_sees_what_another_mount_holds_back() {
-    let cluster = Cluster::start(1, quick()).await;
+    let mut cluster = Cluster::start(1, quick()).await;
     let (writer, reader) = (cluster.mount("writer").await, cluster.mount("reader").await);
     let inode = writer.create("shared", Some(OpenMode::Write)).await;
     assert_eq!(writer.size(inode).await, 0, "the writer does not wait for itself");
@@ -161,12 +165,13 @@ async fn a_reader_sees_what_another_mount_holds_back() {
     let start = Instant::now();
     assert_eq!(reader.size(inode).await, 4);
     assert!(start.elapsed() < Duration::from_secs(1), "nobody is asked after the release");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_does_not_flush_delays_but_does_not_block() {
     let timings = ServiceTimings { flush_wait: Duration::from_millis(700), ..quick() };
-    let cluster = Cluster::start(1, timings).await;
+    let mut cluster = Cluster::start(1, timings).await;
     let (writer, reader) = (cluster.mount("writer").await, cluster.mount("reader").await);
     let inode = writer.create("stuck", Some(OpenMode::Write)).await;
     let start = Instant::now();
@@ -193,11 +198,12 @@ async fn a_writer_that_does_not_flush_delays_but_does_not_block() {
     let (size, closed) = tokio::join!(reader.size(inode), writer.client.metadata(close));
     assert_eq!((size, closed), (0, Ok(MetadataReply::Done)));
     assert!(start.elapsed() < Duration::from_millis(650));
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_are_refused_what_is_not_theirs() {
-    let cluster = Cluster::start(1, quick()).await;
+    let mut cluster = Cluster::start(1, quick()).await;
     cluster.leader().await;
     let address = cluster.address(0);
     let is_refused = |answer: Result<(), ServiceError>| matches!(answer, Err(ServiceError::Forbidden { .. }));
@@ -217,4 +223,5 @@ async fn roles_are_refused_what_is_not_theirs() {
     assert!(is_refused(status.map(|_| ())), "another server may ask for the clock only");
     let local: Result<AdminReply, _> = other.ask(address, Service::Admin, &AdminRequest::Local).await;
     assert!(matches!(local, Ok(AdminReply::Local(_))));
+    cluster.stop().await;
 }

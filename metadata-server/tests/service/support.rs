@@ -122,9 +122,16 @@ impl Cluster {
         self.nodes[index] = Some(Node { group, service, endpoint, transport });
     }
 
-    /// Stops a node; its data stays.
+    /// Stops all nodes. Every test ends so: RocksDB's threads must not outlive `main`.
+    pub(crate) async fn stop(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.stop_node(index).await;
+        }
+    }
+
+    /// Stops a node, if it runs; its data stays.
     pub(crate) async fn stop_node(&mut self, index: usize) {
-        let node = self.nodes[index].take().unwrap();
+        let Some(node) = self.nodes[index].take() else { return };
         node.service.shutdown().await;
         node.endpoint.shutdown(Duration::from_millis(100)).await;
         node.group.shutdown().await;

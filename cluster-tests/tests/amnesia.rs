@@ -279,7 +279,7 @@ fn rocksdb_child() {
         // Behind the flush, and not synced.
         db.put(synced.to_be_bytes(), value(synced)).expect("put");
     }
-    println!("\nsynced {synced}");
+    eprintln!("\nsynced {synced}");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("kill");
 }
 
@@ -293,6 +293,6 @@ fn fast_enough_for_a_log() {
         file.sync_data().expect("fdatasync");
     }
     let each = start.elapsed() / 500;
-    println!("write and fdatasync: {each:?}");
+    eprintln!("write and fdatasync: {each:?}");
     assert!(each < Duration::from_millis(5), "{each:?} a write with fdatasync is too slow");
 }

@@ -34,7 +34,7 @@ fn flipped_bytes_are_read_around_shown_and_repaired() {
     for number in 1..=3 {
         let name = format!("chunk{number}");
         let flipper = Flipper::flip(&cluster.data().join(&name), STEP, &mut rng).expect("flip");
-        println!("{name}: {} bytes flipped", flipper.count());
+        eprintln!("{name}: {} bytes flipped", flipper.count());
         assert!(flipper.count() > 500, "{name}: nothing to flip was found");
         drop_caches();
         for (path, bytes) in &files {
@@ -52,7 +52,7 @@ fn flipped_bytes_are_read_around_shown_and_repaired() {
                 format!("{} with {damaged} damaged, {:?} under-replicated", node.state, status.under_replicated)
             })
         });
-        println!("{name}: {shown}");
+        eprintln!("{name}: {shown}");
         wait_for("repair", Duration::from_secs(60), || {
             let status = cluster.status();
             (status.under_replicated == Some(0) && status.damaged_blocks() == 0).then_some(())

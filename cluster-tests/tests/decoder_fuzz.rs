@@ -133,7 +133,7 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, at_l
         assert_eq!(codec::encode(&again).expect("the same"), encoded, "encoding is stable");
     };
     let (variants, decoded) = fuzz(seed, |bytes| codec::decode::<T>(bytes).ok(), check);
-    println!("{name}: {decoded} inputs decoded, {} variants", variants.len());
+    eprintln!("{name}: {decoded} inputs decoded, {} variants", variants.len());
     assert!(variants.len() >= at_least, "{name}: only {} of {at_least} variants were met", variants.len());
 }
 

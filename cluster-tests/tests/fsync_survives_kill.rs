@@ -46,10 +46,10 @@ fn rounds(what: &str, rounds: usize, amnesia: bool) {
         );
     }
     let acknowledged: u64 = journals.iter().map(Journal::acknowledged).sum();
-    println!("{what}: {rounds} rounds, {acknowledged} fsyncs acknowledged, all found");
+    eprintln!("{what}: {rounds} rounds, {acknowledged} fsyncs acknowledged, all found");
     assert!(acknowledged > rounds as u64, "the writers hardly wrote: the test shows nothing");
     if amnesia {
-        println!("{what}: the losses of power took {} operations and {} bytes", losses.0, losses.1);
+        eprintln!("{what}: the losses of power took {} operations and {} bytes", losses.0, losses.1);
         assert!(losses.1 > 0, "no power loss took anything: the test shows nothing");
     }
 }

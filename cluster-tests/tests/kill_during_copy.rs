@@ -56,7 +56,7 @@ fn copies_survive(what: &str, usage: u64, victim: impl Fn(&DevCluster, usize) ->
             assert!(ok, "round {round}: cp -a failed after kill -9 of {name}: {said}");
         });
         let pauses = meter.stop();
-        println!(
+        eprintln!(
             "{what} {round}: {name} killed after {delay:?}: longest pause {:?} ({}) of {} operations",
             pauses.longest, pauses.longest_was, pauses.operations
         );
@@ -77,7 +77,7 @@ fn copies_survive(what: &str, usage: u64, victim: impl Fn(&DevCluster, usize) ->
         tree::assert_same(&source, &copy, &format!("round {round}, {name} back"));
         std::fs::remove_dir_all(&copy).expect("rm -r");
     }
-    println!("{what}: longest pause of all: {:?} ({})", worst.longest, worst.longest_was);
+    eprintln!("{what}: longest pause of all: {:?} ({})", worst.longest, worst.longest_was);
     assert!(worst.longest <= MAX_PAUSE, "a pause of {:?} in {}", worst.longest, worst.longest_was);
 }
 

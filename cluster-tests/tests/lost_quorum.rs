@@ -55,13 +55,13 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
         let start = Instant::now();
         umount.stdin.take().expect("piped").write_all(b"go\n").expect("sh reads");
         let status = umount.wait().expect("umount ends");
-        println!("umount without a quorum: {status} after {:?}", start.elapsed());
+        eprintln!("umount without a quorum: {status} after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(5), "umount took {:?}", start.elapsed());
         assert!(status.success());
         wait_for("the end of the mount's process", Duration::from_secs(15), || (!is_alive(pid)).then_some(()));
         for (what, thread) in running {
             let (result, took) = thread.join().expect("the call does not panic");
-            println!("{what} without a quorum: {result:?} after {took:?}");
+            eprintln!("{what} without a quorum: {result:?} after {took:?}");
             let code = result.expect_err("there is no quorum").raw_os_error();
             assert_eq!(code, Some(libc::ETIMEDOUT), "{what}");
             assert!(took > Duration::from_secs(3), "{what} did not wait: {took:?}");
@@ -75,7 +75,7 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
         std::thread::sleep(Duration::from_secs(2));
         back.go();
         let (result, took) = waiting.join().expect("the call does not panic");
-        println!("read across the return of a server: {result:?} after {took:?}");
+        eprintln!("read across the return of a server: {result:?} after {took:?}");
         result.expect("work goes on");
     });
     fs::write(mount.join("after"), b"after").expect("write");

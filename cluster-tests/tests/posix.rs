@@ -38,7 +38,7 @@ fn ordinary_programs_work() {
         let name = format!("case{number}");
         fs::create_dir(one.join(&name)).expect("mkdir");
         case(&one.join(&name), &two.join(&name));
-        println!("{what}: {:?}", start.elapsed());
+        eprintln!("{what}: {:?}", start.elapsed());
     }
 }
 

@@ -108,7 +108,7 @@ async fn strangers_are_refused_with_the_reason() {
     for (address, role) in &town.servers {
         let service = if *role == Role::Metadata { Service::Metadata } else { Service::Chunk };
         let refusal = ask(&nobody, *address, service).await.expect_err("no certificate");
-        println!("no certificate: {refusal}");
+        eprintln!("no certificate: {refusal}");
         assert!(matches!(refusal, TransportError::Identity { .. }), "{refusal}");
         assert!(refusal.to_string().contains("certificate"), "{refusal}");
     }
@@ -121,7 +121,7 @@ async fn strangers_are_refused_with_the_reason() {
         for (address, role) in &town.servers {
             let service = if *role == Role::Metadata { Service::Metadata } else { Service::Chunk };
             let refusal = ask(&stranger, *address, service).await.expect_err("another cluster");
-            println!("another cluster: {refusal}");
+            eprintln!("another cluster: {refusal}");
             assert!(matches!(refusal, TransportError::Identity { .. }), "{refusal}");
         }
     }
@@ -133,7 +133,7 @@ async fn strangers_are_refused_with_the_reason() {
     for (address, role) in &town.servers {
         let service = if *role == Role::Metadata { Service::Metadata } else { Service::Chunk };
         let refusal = ask(&mixed, *address, service).await.expect_err("another cluster's certificate");
-        println!("another cluster's certificate: {refusal}");
+        eprintln!("another cluster's certificate: {refusal}");
         assert!(matches!(refusal, TransportError::Identity { .. }), "{refusal}");
     }
 
@@ -165,24 +165,24 @@ fn programs_say_why_they_are_refused() {
 
     let config = disguised(&town, "admin", town.issue(&foreign, Role::Admin, "admin"));
     let (ok, text) = run("cairnctl", &["status"], &config, &[]);
-    println!("cairnctl of another cluster: {text}");
+    eprintln!("cairnctl of another cluster: {text}");
     assert!(!ok && text.contains("certificate"), "{text}");
 
     let config = disguised(&town, "admin", town.issue(&town.authority, Role::Mount, "mount7"));
     let (ok, text) = run("cairnctl", &["status"], &config, &[]);
-    println!("cairnctl with a mount's certificate: {text}");
+    eprintln!("cairnctl with a mount's certificate: {text}");
     assert!(!ok && text.contains("mount") && text.contains("refused"), "{text}");
 
     let point = town.cluster.outside().join("point");
     std::fs::create_dir(&point).expect("mkdir");
     let config = disguised(&town, "mount1", town.issue(&foreign, Role::Mount, "mount1"));
     let (ok, text) = run("cairn-mount", &[], &config, &[&point]);
-    println!("cairn-mount of another cluster: {text}");
+    eprintln!("cairn-mount of another cluster: {text}");
     assert!(!ok && text.contains("certificate"), "{text}");
 
     let config = disguised(&town, "mount1", town.issue(&town.authority, Role::Admin, "admin2"));
     let (ok, text) = run("cairn-mount", &[], &config, &[&point]);
-    println!("cairn-mount with an administrator's certificate: {text}");
+    eprintln!("cairn-mount with an administrator's certificate: {text}");
     assert!(!ok && text.contains("admin"), "{text}");
 }
 

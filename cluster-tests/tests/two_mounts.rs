@@ -57,7 +57,7 @@ fn each_mount_sees_the_others_last_step() {
             driver::compare(root, &path, &model).unwrap_or_else(|f| panic!("at the end mount {} sees {f}", mount + 1));
         }
     }
-    println!("two_mounts: {done} steps did something, {through_handles} writes through kept handles");
+    eprintln!("two_mounts: {done} steps did something, {through_handles} writes through kept handles");
     assert!(done > 100 && through_handles > 20);
 }
 

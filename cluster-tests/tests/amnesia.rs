@@ -273,7 +273,7 @@ fn rocksdb_child() {
     for extra in synced..synced + 200 {
         db.put(extra.to_be_bytes(), value(extra)).expect("put");
     }
-    if synced % 3 == 0 {
+    if synced.is_multiple_of(3) {
         db.flush().expect("flush");
         synced += 200;
         // Behind the flush, and not synced.

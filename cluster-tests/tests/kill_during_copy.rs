@@ -41,7 +41,7 @@ fn copies_survive(what: &str, usage: u64, victim: impl Fn(&DevCluster, usize) ->
                     let place = *written * SLOT_BYTES as u64;
                     opened.write_all_at(&slot.encode(), place).expect("write through the kill");
                     *written += 1;
-                    if *written % 20 == 0 {
+                    if written.is_multiple_of(20) {
                         opened.sync_data().expect("fdatasync through the kill");
                     }
                     std::thread::sleep(Duration::from_millis(5));

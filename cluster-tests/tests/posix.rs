@@ -12,11 +12,14 @@ use cairn_cluster_tests::harness::{DevCluster, drop_caches, size};
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
 /// One cluster with two mounts for all of them: starting one takes longer than they do.
+/// A case, given the two mounts.
+type Case = fn(&Path, &Path);
+
 #[test]
 fn ordinary_programs_work() {
     let cluster = DevCluster::start();
     let (one, two) = (cluster.mount(1), cluster.add_mount());
-    let cases: &[(&str, fn(&Path, &Path))] = &[
+    let cases: &[(&str, Case)] = &[
         ("appends from two mounts", appends_from_two_mounts),
         ("truncation and overwriting", truncation_and_overwriting),
         ("mapped writes", mapped_writes),

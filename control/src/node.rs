@@ -1,7 +1,7 @@
 //! `cairnctl status` and `cairnctl node …`: asks and changes a cluster through its leader.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_common::config;
@@ -56,8 +56,9 @@ pub(crate) enum NodeCommand {
 /// `cairnctl node replace`
 #[derive(Args)]
 pub(crate) struct ReplaceArguments {
-    #[command(flatten)]
-    target: Target,
+    /// The administrator's configuration. (For a local cluster: `cairnctl dev replace`.)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
     /// Name of the lost server.
     #[arg(long, value_name = "NAME")]
     lost: String,
@@ -75,10 +76,7 @@ pub(crate) struct ReplaceArguments {
 impl Target {
     fn client(&self) -> Result<AdminClient, ControlError> {
         match (&self.config, &self.data) {
-            (Some(file), _) => {
-                let config = config::load(file)?;
-                connect(&config.identity, config.metadata)
-            }
+            (Some(file), _) => configured(file),
             (None, Some(data)) => dev::administrator(data),
             // clap requires one of them.
             (None, None) => {
@@ -86,14 +84,12 @@ impl Target {
             }
         }
     }
+}
 
-    fn flag(&self) -> String {
-        match (&self.config, &self.data) {
-            (Some(file), _) => format!("--config {}", file.display()),
-            (None, Some(data)) => format!("--data {}", data.display()),
-            (None, None) => String::new(),
-        }
-    }
+/// The administrator of a configuration file.
+fn configured(file: &Path) -> Result<AdminClient, ControlError> {
+    let config = config::load(file)?;
+    connect(&config.identity, config.metadata)
 }
 
 /// Prints the state of the cluster.
@@ -121,7 +117,7 @@ pub(crate) async fn run(command: &NodeCommand) -> Result<(), ControlError> {
 }
 
 async fn replace(arguments: &ReplaceArguments) -> Result<(), ControlError> {
-    let client = arguments.target.client()?;
+    let client = configured(&arguments.config)?;
     let (leader, status) = client.status(STATUS_WAIT).await?;
     let lost = member_of(&status, &arguments.lost)?;
     let (name, address) = &arguments.new;
@@ -151,8 +147,8 @@ async fn replace(arguments: &ReplaceArguments) -> Result<(), ControlError> {
     output::line(format!("  cairn-meta --config {name}.toml"));
     output::line("Then here:");
     output::line(format!(
-        "  cairnctl node replace {} --lost {} --new {name}={address} --node-id {node} --incarnation {incarnation}",
-        arguments.target.flag(),
+        "  cairnctl node replace --config {} --lost {} --new {name}={address} --node-id {node} --incarnation {incarnation}",
+        arguments.config.display(),
         arguments.lost
     ));
     Ok(())

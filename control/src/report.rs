@@ -118,7 +118,9 @@ pub(crate) struct SessionReport {
 impl Report {
     /// What the leader says.
     pub(crate) fn of(status: &ClusterStatus) -> Self {
-        let metadata = status.metadata.iter().map(NodeReport::metadata);
+        let mut nodes: Vec<_> = status.metadata.iter().map(NodeReport::metadata).collect();
+        nodes.extend(status.chunk.iter().map(NodeReport::chunk));
+        nodes.sort_by(|a, b| (b.role, &a.name, a.node).cmp(&(a.role, &b.name, b.node)));
         let leader = status.metadata.iter().find(|server| server.member.node == status.leader);
         Self {
             cluster: Some(status.cluster.to_string()),
@@ -130,7 +132,7 @@ impl Report {
             moving_partitions: Some(status.moving_partitions),
             replicas: Some(status.replicas),
             under_replicated: Some(status.under_replicated_blocks),
-            nodes: metadata.chain(status.chunk.iter().map(NodeReport::chunk)).collect(),
+            nodes,
             mounts: None,
             sessions: status.sessions.iter().map(SessionReport::of).collect(),
             problem: None,

@@ -34,7 +34,7 @@ pub(crate) async fn report(layout: &Layout, settings: &Settings) -> Result<Repor
     let metadata = settings.metadata.iter().map(|s| (&s.name, "metadata", Some(s.node), s.address));
     let chunk = settings.chunk.iter().map(|s| (&s.name, "chunk", None, s.address));
     for (name, role, node, address) in metadata.chain(chunk) {
-        let index = best_match(&seen, name, role, node);
+        let index = best_match(&seen, name, role);
         let mut entry = match index {
             Some(index) => seen[index].clone(),
             None => NodeReport::unknown(name.clone(), role, node, address),
@@ -77,11 +77,9 @@ async fn ask(layout: &Layout, settings: &Settings) -> Result<(Report, HashSet<So
 }
 
 /// The newest life of a server as the leader sees it.
-fn best_match(seen: &[NodeReport], name: &str, role: &str, node: Option<u64>) -> Option<usize> {
-    let fits = |entry: &NodeReport| {
-        entry.role == role && entry.name == name && node.is_none_or(|node| entry.node == Some(node))
-    };
-    (0..seen.len()).filter(|index| fits(&seen[*index])).max_by_key(|index| seen[*index].node)
+fn best_match(seen: &[NodeReport], name: &str, role: &str) -> Option<usize> {
+    let fits = |index: &usize| seen[*index].role == role && seen[*index].name == name;
+    (0..seen.len()).filter(fits).max_by_key(|index| seen[*index].node)
 }
 
 fn mount_report(layout: &Layout, mount: &MountEntry) -> MountReport {
@@ -118,8 +116,8 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let entry = |name: &str, node| NodeReport::unknown(name.to_owned(), "chunk", Some(node), address);
         let seen = [entry("chunk1", 1), entry("chunk2", 2), entry("chunk1", 4)];
-        assert_eq!(best_match(&seen, "chunk1", "chunk", None), Some(2));
-        assert_eq!(best_match(&seen, "chunk1", "chunk", Some(1)), Some(0));
-        assert_eq!(best_match(&seen, "chunk1", "metadata", None), None);
+        assert_eq!(best_match(&seen, "chunk1", "chunk"), Some(2));
+        assert_eq!(best_match(&seen, "chunk2", "chunk"), Some(1));
+        assert_eq!(best_match(&seen, "chunk1", "metadata"), None);
     }
 }

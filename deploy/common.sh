@@ -90,7 +90,7 @@ packages() {
 }
 
 # What the build itself needs: a C++ compiler for RocksDB, libclang for its bindings.
-BUILD_PACKAGES=(g++ make libclang-dev fuse3)
+BUILD_PACKAGES=(g++ libclang-dev fuse3)
 
 check_machine() {
     step "checking this machine"

@@ -23,6 +23,8 @@ pub struct GroupStatus {
     pub term: u64,
     /// Last entry of its log.
     pub last_log_index: u64,
+    /// Last entry that its log no longer holds: followers that lack it get a snapshot.
+    pub purged_index: u64,
     /// Last entry that it applied.
     pub applied_index: u64,
     /// Last entry that a restart finds in the state engine without the log.
@@ -86,6 +88,7 @@ pub(super) fn of(raft: &RaftHandle, durable_index: u64) -> GroupStatus {
         leads: metrics.state == ServerState::Leader,
         term: metrics.current_term,
         last_log_index,
+        purged_index: index(metrics.purged),
         applied_index: index(metrics.last_applied),
         durable_index,
         members: membership.nodes().map(member_status).collect(),

@@ -213,7 +213,7 @@ fn config(cluster: String, timings: &GroupTimings) -> Result<Config, GroupError>
         // Snapshots are asked for by the maintenance task, which flushes first.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: timings.keep_entries,
-        purge_batch_size: 256,
+        purge_batch_size: 1,
         backoff: "20ms 50ms 100ms 200ms ...500ms".into(),
         ..Config::default()
     };

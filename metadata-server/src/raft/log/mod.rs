@@ -3,14 +3,15 @@
 //! All writes go through one thread ([`writer`]) in order, and one sync serves all who wait. Promise:
 //! what openraft was told to be flushed survives power loss, in order and without holes; a log with a
 //! hole or a damaged record does not open. A torn end of the write-ahead log was never acknowledged
-//! and is dropped; damage before the end is refused (`TolerateCorruptedTailRecords`), where RocksDB's
-//! default would silently drop what follows it.
+//! and is dropped ([`torn_tail`]); damage before the end is refused (`TolerateCorruptedTailRecords`),
+//! where RocksDB's default would silently drop what follows it.
 
 mod reader;
 pub(in crate::raft) mod record;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod torn_tail;
 mod writer;
 
 use std::io;
@@ -22,7 +23,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Options};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options};
 use tokio::sync::oneshot;
 
 pub use self::reader::LogReader;
@@ -65,7 +66,7 @@ impl RaftLog {
         let within = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
         // RocksDB makes the folder, too, but not durably in its parent.
         durable_file::create_folder(folder).map_err(io::Error::other)?;
-        let db = DB::open(&options(), folder).map_err(|e| within(io::Error::other(e)))?;
+        let db = open_database(folder).map_err(within)?;
         let positions = reader::recover(&db).map_err(within)?;
         let next = positions.last.as_ref().map_or(0, |last| last.index + 1);
         let shared = Arc::new(Shared {
@@ -187,6 +188,17 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
         self.shared.tail.write().purge(upto.index + 1);
         self.run(|done| Operation::Purge { upto, done }).await
     }
+}
+
+fn open_database(folder: &Path) -> io::Result<DB> {
+    let error = match DB::open(&options(), folder) {
+        Err(error) if error.kind() == ErrorKind::Corruption => error,
+        opened => return opened.map_err(io::Error::other),
+    };
+    let Some(cut) = torn_tail::cut(folder)? else { return Err(io::Error::other(error)) };
+    tracing::warn!(file = %cut.file.display(), length = cut.length, bytes = cut.bytes, %error,
+        "the last write was torn by a loss of power, and is dropped: it was never acknowledged");
+    DB::open(&options(), folder).map_err(io::Error::other)
 }
 
 fn options() -> Options {

@@ -235,3 +235,35 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         });
     }
 }
+
+/// Of the last write of a loss of power any sectors may be missing.
+#[tokio::test]
+async fn a_last_write_with_holes_is_dropped_and_one_before_it_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    let mut log = RaftLog::open(&live).unwrap();
+    append(&mut log, (0..30).map(|index| entry(1, index)).collect()).await;
+    let before = write_ahead_log(&live).metadata().unwrap().len();
+    // Larger than a block of the write-ahead log.
+    append(&mut log, (30..150).map(|index| entry(1, index)).collect()).await;
+    let after = write_ahead_log(&live).metadata().unwrap().len();
+    assert!(after > before + 40_000);
+    let with_hole = |name: &str, hole: u64| {
+        let torn = folder.path().join(name);
+        copy(&live, &torn);
+        let file = OpenOptions::new().write(true).open(write_ahead_log(&torn)).unwrap();
+        file.write_all_at(&[0; 512], hole).unwrap();
+        torn
+    };
+    for (number, hole) in (before.next_multiple_of(512)..after - 512).step_by(7 * 512).enumerate() {
+        let torn = with_hole(&format!("torn{number}"), hole);
+        let mut log = RaftLog::open(&torn).unwrap_or_else(|error| panic!("hole at {hole}: {error}"));
+        assert_eq!(all(&log).await, (0..30).map(|index| entry(1, index)).collect::<Vec<_>>(), "hole at {hole}");
+        append(&mut log, vec![entry(1, 30)]).await;
+        drop(log);
+        assert_eq!(all(&RaftLog::open(&torn).unwrap()).await.len(), 31);
+    }
+    append(&mut log, vec![entry(1, 150)]).await;
+    let damaged = with_hole("damaged", before + 20_000);
+    assert!(RaftLog::open(&damaged).is_err(), "a record was written behind it, so it had been synced");
+}

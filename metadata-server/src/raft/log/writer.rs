@@ -1,6 +1,7 @@
 //! The thread that writes the log. Whatever waits goes into one RocksDB batch in the order it came,
 //! and one sync of the write-ahead log serves all of it. Promise: an append or a vote is reported
-//! done only after that sync. After a failed write nothing is written any more: what the disk holds
+//! done only after that sync. Every write is synced before the next one begins, so that after a loss
+//! of power at most the last one is torn ([`super::torn_tail`] counts on that). After a failed write nothing is written any more: what the disk holds
 //! then is unknown, and only a restart reads it back.
 
 use std::io;
@@ -19,6 +20,8 @@ use super::tail::{entry_bytes, index_of};
 use crate::raft::metrics;
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 
+/// A committed position waits no longer for an operation to go with.
+const COMMITTED_WAIT: Duration = Duration::from_secs(1);
 /// A batch takes no more operations when it has this many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -27,15 +30,16 @@ pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
 /// What the thread does, in the order of the queue.
 pub(super) enum Operation {
-    /// Entries that follow the last one. Synced.
+    /// Entries that follow the last one.
     Append { entries: Vec<Entry>, callback: IOFlushed<TypeConfig> },
-    /// Synced.
+    /// The vote.
     SaveVote { vote: Vote, done: Done },
-    /// Not synced: an older position costs a restart some time, nothing else.
+    /// Written with the next other operation, or when there is none for a while: an older position
+    /// costs a restart some time, nothing else.
     SaveCommitted { committed: Option<LogId> },
-    /// Removes `next..`. Not synced: the sync of the next append covers it.
+    /// Removes `next..`.
     Truncate { next: u64, done: Done },
-    /// Removes all up to `upto`. Not synced: entries that come back are purged again.
+    /// Removes all up to `upto`.
     Purge { upto: LogId, done: Done },
 }
 
@@ -48,7 +52,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
         let (queue, operations) = channel();
-        let run = move || Thread { shared, failed: None }.run(&operations);
+        let run = move || Thread { shared, failed: None, committed: None }.run(&operations);
         let thread = std::thread::Builder::new().name("raft-log".into()).spawn(run)?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -71,6 +75,8 @@ impl Drop for Writer {
 struct Thread {
     shared: Arc<Shared>,
     failed: Option<String>,
+    /// A committed position that is not written yet.
+    committed: Option<Option<LogId>>,
 }
 
 /// What is reported when a batch is written.
@@ -83,7 +89,6 @@ enum Waiting {
 struct Batch {
     writes: WriteBatch,
     bytes: usize,
-    sync: bool,
     appended: u64,
     waiting: Vec<Waiting>,
     /// Where the written part of the log ends when the batch is in.
@@ -94,24 +99,35 @@ impl Thread {
     fn run(mut self, operations: &Receiver<Operation>) {
         crate::raft::runtime::raise_priority();
         loop {
-            match operations.recv_timeout(Duration::from_secs(3600)) {
-                Ok(first) => self.write(first, operations),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            let wait = if self.committed.is_some() { COMMITTED_WAIT } else { Duration::from_secs(3600) };
+            match operations.recv_timeout(wait) {
+                Ok(Operation::SaveCommitted { committed }) => self.committed = Some(committed),
+                Ok(first) => self.write(Some(first), operations),
+                Err(RecvTimeoutError::Timeout) => self.write(None, operations),
+                Err(RecvTimeoutError::Disconnected) => return self.write(None, operations),
             }
         }
     }
 
-    fn write(&mut self, first: Operation, operations: &Receiver<Operation>) {
+    fn write(&mut self, first: Option<Operation>, operations: &Receiver<Operation>) {
         let mut batch = Batch::default();
-        let mut next = Some(first);
+        let mut next = first;
         let mut result = Ok(());
         while let Some(operation) = next {
-            result = result.and_then(|()| batch.add(operation));
+            result = result.and_then(|()| match operation {
+                Operation::SaveCommitted { committed } => {
+                    self.committed = Some(committed);
+                    Ok(())
+                }
+                operation => batch.add(operation),
+            });
             next = if batch.bytes < BATCH_BYTES && result.is_ok() { operations.try_recv().ok() } else { None };
         }
-        let Batch { writes, sync, appended, waiting, written, .. } = batch;
-        let result = result.and_then(|()| self.commit(writes, sync, appended));
+        if let Some(committed) = self.committed.take() {
+            result = result.and_then(|()| batch.add(Operation::SaveCommitted { committed }));
+        }
+        let Batch { writes, appended, waiting, written, .. } = batch;
+        let result = result.and_then(|()| self.commit(writes, appended));
         if let Err(error) = &result {
             tracing::error!(%error, folder = %self.shared.folder.display(), "the raft log cannot be written");
             self.failed.get_or_insert_with(|| error.to_string());
@@ -127,17 +143,18 @@ impl Thread {
         }
     }
 
-    fn commit(&self, writes: WriteBatch, sync: bool, appended: u64) -> io::Result<()> {
+    fn commit(&self, writes: WriteBatch, appended: u64) -> io::Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
         if let Some(failure) = &self.failed {
             return Err(io::Error::other(format!("an earlier write of the raft log failed: {failure}")));
         }
         let mut options = WriteOptions::default();
-        options.set_sync(sync);
+        options.set_sync(true);
         let start = Instant::now();
         self.shared.db.write_opt(writes, &options).map_err(io::Error::other)?;
-        if sync {
-            metrics::log_synced(start.elapsed(), appended);
-        }
+        metrics::log_synced(start.elapsed(), appended);
         Ok(())
     }
 }
@@ -147,7 +164,6 @@ impl Batch {
         match operation {
             Operation::Append { entries, callback } => {
                 self.waiting.push(Waiting::Callback(callback));
-                self.sync = true;
                 for entry in &entries {
                     let key = entry_key(index_of(entry));
                     self.writes.put(key, record::encode(&key, entry)?);
@@ -158,7 +174,6 @@ impl Batch {
             }
             Operation::SaveVote { vote, done } => {
                 self.waiting.push(Waiting::Done(done));
-                self.sync = true;
                 self.writes.put(VOTE, record::encode(VOTE, &vote)?);
             }
             Operation::SaveCommitted { committed } => {

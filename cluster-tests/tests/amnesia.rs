@@ -279,7 +279,8 @@ fn rocksdb_child() {
         // Behind the flush, and not synced.
         db.put(synced.to_be_bytes(), value(synced)).expect("put");
     }
-    eprintln!("\nsynced {synced}");
+    // The parent reads it.
+    writeln!(std::io::stdout(), "\nsynced {synced}").expect("standard output");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("kill");
 }
 

@@ -6,6 +6,7 @@
 //! cluster = "…"
 //! name = "chunk1"
 //! incarnation = "…"
+//! disks = 1                # so that a file that was cut off is noticed
 //! [[disk]]
 //! uuid = "…"
 //! path = "/…"             # where it was when it was formatted
@@ -46,6 +47,7 @@ struct Text {
     cluster: String,
     name: String,
     incarnation: String,
+    disks: usize,
     #[serde(default)]
     disk: Vec<DiskText>,
 }
@@ -70,6 +72,9 @@ impl IdentityFile {
         let text: Text = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
         if text.version != VERSION {
             return Err(broken(format!("version {} is not known to this program", text.version)));
+        }
+        if text.disks != text.disk.len() {
+            return Err(broken(format!("it lists {} of its {} disks", text.disk.len(), text.disks)));
         }
         let uuid = |error: uuid::Error| broken(error.to_string());
         let disks = text.disk.into_iter().map(|disk| {
@@ -99,6 +104,7 @@ impl IdentityFile {
             cluster: self.cluster.to_string(),
             name: self.name.clone(),
             incarnation: self.incarnation.to_string(),
+            disks: self.disks.len(),
             disk: self.disks.iter().map(disk).collect(),
         };
         let text = toml::to_string(&text)

@@ -11,10 +11,10 @@ use std::path::Path;
 use cairn_cluster_tests::harness::{DevCluster, drop_caches, size};
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
-/// One cluster with two mounts for all of them: starting one takes longer than they do.
 /// A case, given the two mounts.
 type Case = fn(&Path, &Path);
 
+/// One cluster with two mounts for all of them: starting one takes longer than they do.
 #[test]
 fn ordinary_programs_work() {
     let cluster = DevCluster::start();

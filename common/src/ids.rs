@@ -96,6 +96,11 @@ numeric_id!(
     SessionEpoch(u32)
 );
 numeric_id!(
+    /// Which leader granted a session's shared leases, and how often it has taken all of them back:
+    /// the term in the upper 40 bits, the count in the lower 24. 0: none.
+    LeaseGeneration(u64)
+);
+numeric_id!(
     /// A slot of a session (NFSv4.1 style): holds the last sequence number and its outcome.
     SlotId(u16)
 );

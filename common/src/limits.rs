@@ -41,8 +41,18 @@ pub const DEFAULT_REPLICAS: u8 = 3;
 
 /// A session that was silent for this long is ended and its open files are released.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
-/// A mount renews its session this often.
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// A mount renews its session and its leases this often.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(250);
+/// Shared leases are valid so long after the keep-alive that renewed them was sent. Kernel caches end
+/// with them; a new leader waits as long before its first change, unless every mount has checked in.
+pub const SHARED_LEASE: Duration = Duration::from_millis(1000);
+/// A mount acts on exclusive leases so long after its last renewal was sent, and may be evicted no
+/// earlier than that after the last sign of life.
+pub const EXCLUSIVE_LEASE: Duration = Duration::from_secs(10);
+/// Most inodes in one message about leases.
+pub const MAX_LEASES_PER_MESSAGE: usize = 4096;
+/// Shared leases that one session may hold; beyond it none are granted.
+pub const MAX_LEASES_PER_SESSION: usize = 1 << 20;
 /// Slots of a session: the most changes that one mount has under way at once.
 pub const SESSION_SLOTS: u16 = 128;
 /// A call that finds no quorum fails with ETIMEDOUT after this long.

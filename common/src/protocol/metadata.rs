@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::block::BlockId;
 use crate::clock::Timestamp;
 use crate::extent::{Extent, NewExtent};
-use crate::ids::{DataVersion, DiskId, InodeId, SessionEpoch, SessionId, SlotId, TableEpoch};
+use crate::ids::{
+    CommitSequence, DataVersion, DiskId, InodeId, LeaseGeneration, SessionEpoch, SessionId, SlotId, TableEpoch,
+};
 use crate::name::Name;
 use crate::partition_table::PartitionTable;
 use crate::protocol::FsError;
@@ -22,12 +24,15 @@ pub enum MetadataRequest {
         /// Host and mount point, for people.
         client: String,
     },
-    /// Renews a session. Answer: `KeptAlive`.
+    /// Renews a session and its leases. Answer: `KeptAlive`.
     KeepAlive {
         /// The session.
         session: SessionId,
         /// Its epoch.
         epoch: SessionEpoch,
+        /// Generation of the shared leases that the mount holds. The leader's own generation in it
+        /// says: what earlier ones granted is dropped, and leases of open files are reclaimed.
+        leases: LeaseGeneration,
     },
     /// Ends a session; its open files are released. Answer: `Done`.
     CloseSession {
@@ -42,6 +47,9 @@ pub enum MetadataRequest {
         stamp: Stamp,
         /// What.
         mutation: Mutation,
+        /// Inodes whose cached state the mount has put aside until the answer comes: its own leases
+        /// on them need no recall.
+        covered: Vec<InodeId>,
     },
     /// A linearizable read. Answer: `Answered`.
     Query {
@@ -49,6 +57,23 @@ pub enum MetadataRequest {
         session: SessionId,
         /// What.
         query: Query,
+        /// Ask for shared leases on what the answer tells about.
+        lease: bool,
+    },
+    /// Asks for shared leases on files that the mount has open, after a change of the generation.
+    /// Answer: `Reclaimed`.
+    Reclaim {
+        /// The session.
+        session: SessionId,
+        /// The files, at most `MAX_LEASES_PER_MESSAGE`.
+        inodes: Vec<InodeId>,
+    },
+    /// Gives shared leases back that the mount does not need any more. Answer: `Done`.
+    ReturnLeases {
+        /// The session.
+        session: SessionId,
+        /// At most `MAX_LEASES_PER_MESSAGE`.
+        inodes: Vec<InodeId>,
     },
     /// Waits for something that the mount must do. Answer: `Events` (maybe empty after `wait_ms`).
     PollEvents {
@@ -57,12 +82,16 @@ pub enum MetadataRequest {
         /// Longest wait, in milliseconds.
         wait_ms: u32,
     },
-    /// The mount has flushed what an event asked for. Answer: `Done`.
-    FlushDone {
+    /// The mount has done what a recall asked for: it answers nothing about the inode from memory
+    /// any more, and (exclusive) everything was flushed and given up. Answer: `Done`.
+    RecallDone {
         /// The session.
         session: SessionId,
         /// The event's ticket.
         ticket: u64,
+        /// A program on the mount has the file open without a registration: asked when the last name
+        /// goes (`SessionEvent::Recall::last_name`). The mount counts as registered for reading then.
+        open: bool,
     },
     /// The partition table, unless the mount has it. Answer: `Table`.
     PartitionTable {
@@ -132,6 +161,8 @@ pub enum Mutation {
         exclusive: bool,
         /// Open the file for the session, too.
         open: Option<OpenMode>,
+        /// With `open` for writing: ask for the exclusive lease. The leader may take this back.
+        exclusive_lease: bool,
     },
     /// Opens a file: it stays readable after its last name is gone, until released. Result: `Opened`.
     Open {
@@ -139,6 +170,19 @@ pub enum Mutation {
         inode: InodeId,
         /// How.
         mode: OpenMode,
+        /// With `Write`: ask for the exclusive lease. The leader may take this back.
+        exclusive_lease: bool,
+    },
+    /// Asks for the exclusive lease on a file that the session has open for writing. Result: `Opened`;
+    /// `Stale` if it has not.
+    AcquireExclusive {
+        /// The file.
+        inode: InodeId,
+    },
+    /// Gives exclusive leases up; the opens stay. Unknown ones are ignored. Result: `Done`.
+    GiveUpExclusive {
+        /// The files, at most `MAX_LEASES_PER_MESSAGE`.
+        inodes: Vec<InodeId>,
     },
     /// Releases opens of the session. Unknown ones are ignored. Result: `Done`.
     Release {
@@ -439,11 +483,15 @@ pub enum MutationResult {
         attributes: Attributes,
         /// Whether this change made it.
         created: bool,
+        /// Whether the session has the exclusive lease now.
+        exclusive: bool,
     },
     /// An open file.
     Opened {
         /// Its attributes.
         attributes: Attributes,
+        /// Whether the session has the exclusive lease now.
+        exclusive: bool,
         /// All of its extents, when they are few and small enough to come along.
         extents: Option<Vec<Extent>>,
     },
@@ -492,13 +540,40 @@ pub enum QueryResult {
 /// Something that a mount must do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
-    /// Flush what is pending for an inode, then answer `FlushDone`: another mount waits for it.
-    Flush {
+    /// Give up the leases on an inode, then answer `RecallDone`: another mount waits for it.
+    Recall {
         /// The inode.
         inode: InodeId,
         /// To be given back.
         ticket: u64,
+        /// The exclusive lease, too: flush first, then `GiveUpExclusive`, then answer.
+        exclusive: bool,
+        /// The inode's last name goes: answer whether a program has it open.
+        last_name: bool,
     },
+}
+
+/// Shared leases that came with an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseGrant {
+    /// Their generation: worth nothing if the mount has another.
+    pub generation: LeaseGeneration,
+    /// Inodes that the answer tells about (the one asked about, and those in it) and that are *not*
+    /// leased; all others are.
+    pub refused: Vec<InodeId>,
+}
+
+/// What a change did, for the sender's caches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeEffects {
+    /// State that `held` shows: everything up to this commit.
+    pub sequence: CommitSequence,
+    /// All inodes whose records the change wrote or removed.
+    pub changed: Vec<InodeId>,
+    /// Attributes, as of `sequence`, of those of them that the session holds a shared lease on now.
+    pub held: Vec<Attributes>,
+    /// The generation of these leases.
+    pub generation: LeaseGeneration,
 }
 
 /// Answer to a [`MetadataRequest`].
@@ -525,11 +600,40 @@ pub enum MetadataReply {
         table: TableEpoch,
         /// Addresses of all metadata servers.
         servers: Vec<SocketAddr>,
+        /// Generation of shared leases that this leader grants to the session. If the mount has another,
+        /// it drops every shared lease, and the keep-alive has renewed nothing.
+        leases: LeaseGeneration,
+        /// Shared leases are valid so long after the keep-alive was *sent*, in milliseconds.
+        shared_lease_ms: u32,
+        /// Exclusive ones: the mount acts on them no longer than this after it was sent.
+        exclusive_lease_ms: u32,
     },
     /// Result of a change.
-    Mutated(Result<MutationResult, FsError>),
+    Mutated {
+        /// Result of the change.
+        result: Result<MutationResult, FsError>,
+        /// What else it did, as far as caches are concerned.
+        effects: ChangeEffects,
+    },
     /// Answer of a read.
-    Answered(Result<QueryResult, FsError>),
+    Answered {
+        /// The answer.
+        answer: Result<QueryResult, FsError>,
+        /// State that it shows: everything up to this commit.
+        sequence: CommitSequence,
+        /// Shared leases that the session holds now on what the answer tells about; None if it asked
+        /// for none, or gets none.
+        grant: Option<LeaseGrant>,
+    },
+    /// Shared leases on open files.
+    Reclaimed {
+        /// Files that the session has a lease on now, with their attributes.
+        held: Vec<Attributes>,
+        /// State that the attributes show.
+        sequence: CommitSequence,
+        /// The generation of these leases.
+        generation: LeaseGeneration,
+    },
     /// Things to do.
     Events(Vec<SessionEvent>),
     /// The table, or None if the mount has the newest.

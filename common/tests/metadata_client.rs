@@ -8,16 +8,23 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_common::client::{ClientError, MetadataClient, MetadataClientSettings};
+use cairn_common::client::{ClientError, ClientEvent, MetadataClient, MetadataClientSettings};
+use cairn_common::clock::{SystemClock, Timestamp};
 use cairn_common::codec;
-use cairn_common::ids::{InodeId, RequestId, SessionEpoch, SessionId, SlotId};
+use cairn_common::ids::{
+    CommitSequence, InodeId, LeaseGeneration, RequestId, SessionEpoch, SessionId, SlotId, TableEpoch,
+};
 use cairn_common::protocol::metadata::{
-    MetadataReply, MetadataRequest, Mutation, MutationResult, OpenMode, Query, QueryResult, Statfs,
+    ChangeEffects, MetadataReply, MetadataRequest, Mutation, MutationResult, OpenMode, Query, QueryResult, Statfs,
 };
 use cairn_common::protocol::{FsError, ServiceError};
 use cairn_common::transport::{Answer, Call, Transport, TransportError};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+
+fn mutated(result: Result<MutationResult, FsError>) -> MetadataReply {
+    MetadataReply::Mutated { result, effects: ChangeEffects::default() }
+}
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -37,6 +44,8 @@ struct State {
     lose_every: u32,
     calls: u32,
     fenced: bool,
+    /// Generation of shared leases that the leader grants.
+    generation: LeaseGeneration,
     slots: HashMap<SlotId, (u64, Result<MutationResult, FsError>)>,
     /// Inodes of the opens that were applied, in order.
     applied: Vec<u64>,
@@ -55,10 +64,10 @@ impl State {
                 timeout_ms: 30_000,
                 servers: vec![address(1), address(2), address(3)],
             },
-            MetadataRequest::Mutate { stamp, mutation } => {
+            MetadataRequest::Mutate { stamp, mutation, .. } => {
                 let last = self.slots.get(&stamp.slot).map_or(0, |(sequence, _)| *sequence);
                 if stamp.sequence == last {
-                    return Ok(MetadataReply::Mutated(self.slots[&stamp.slot].1.clone()));
+                    return Ok(mutated(self.slots[&stamp.slot].1.clone()));
                 }
                 if stamp.sequence != last + 1 {
                     return Err(ServiceError::BadSequence);
@@ -67,9 +76,21 @@ impl State {
                 self.applied.push(inode.0);
                 let result = if inode.0 % 10 == 0 { Err(FsError::NotFound) } else { Ok(MutationResult::Done) };
                 self.slots.insert(stamp.slot, (stamp.sequence, result.clone()));
-                MetadataReply::Mutated(result)
+                mutated(result)
             }
-            MetadataRequest::Query { .. } => MetadataReply::Answered(Ok(QueryResult::Statfs(Statfs::default()))),
+            MetadataRequest::Query { .. } => MetadataReply::Answered {
+                answer: Ok(QueryResult::Statfs(Statfs::default())),
+                sequence: CommitSequence(1),
+                grant: None,
+            },
+            MetadataRequest::KeepAlive { .. } => MetadataReply::KeptAlive {
+                time: Timestamp::default(),
+                table: TableEpoch(0),
+                servers: Vec::new(),
+                leases: self.generation,
+                shared_lease_ms: 1000,
+                exclusive_lease_ms: 10_000,
+            },
             MetadataRequest::PartitionTable { .. } => MetadataReply::Table(None),
             MetadataRequest::PollEvents { .. } => MetadataReply::Events(Vec::new()),
             _ => MetadataReply::Done,
@@ -104,18 +125,28 @@ impl Transport for Group {
     }
 }
 
-async fn client(group: &Arc<Group>, call_timeout: Duration) -> MetadataClient {
+async fn client_and_events(
+    group: &Arc<Group>,
+    call_timeout: Duration,
+) -> (MetadataClient, mpsc::UnboundedReceiver<ClientEvent>) {
     let settings = MetadataClientSettings {
         attempt_timeout: Duration::from_millis(200),
         call_timeout,
         ..MetadataClientSettings::new(vec![address(1), address(2), address(3)], "test".into())
     };
-    let (events, _) = mpsc::unbounded_channel();
-    MetadataClient::open(group.clone(), settings, events).await.expect("a session")
+    let (events, received) = mpsc::unbounded_channel();
+    let client = MetadataClient::open(group.clone(), settings, Arc::new(SystemClock), events).await.expect("a session");
+    (client, received)
+}
+
+async fn client(group: &Arc<Group>, call_timeout: Duration) -> MetadataClient {
+    let (client, mut received) = client_and_events(group, call_timeout).await;
+    tokio::spawn(async move { while received.recv().await.is_some() {} });
+    client
 }
 
 fn open(inode: u64) -> Mutation {
-    Mutation::Open { inode: InodeId(inode), mode: OpenMode::Read }
+    Mutation::Open { inode: InodeId(inode), mode: OpenMode::Read, exclusive_lease: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,14 +158,14 @@ async fn lost_answers_and_new_leaders_change_nothing_twice() {
     let tasks: Vec<_> = (1..=60)
         .map(|inode| {
             let client = client.clone();
-            tokio::spawn(async move { (inode, client.mutate(RequestId::random(), open(inode)).await) })
+            tokio::spawn(async move { (inode, client.mutate(RequestId::random(), open(inode), Vec::new()).await) })
         })
         .collect();
     for task in tasks {
         let (inode, result) = task.await.unwrap();
-        match result {
-            Ok(MutationResult::Done) => assert_ne!(inode % 10, 0),
-            Err(ClientError::Fs(FsError::NotFound)) => assert_eq!(inode % 10, 0),
+        match result.map(|changed| changed.result) {
+            Ok(Ok(MutationResult::Done)) => assert_ne!(inode % 10, 0),
+            Ok(Err(FsError::NotFound)) => assert_eq!(inode % 10, 0),
             other => panic!("{inode}: {other:?}"),
         }
     }
@@ -150,9 +181,9 @@ async fn without_a_quorum_calls_end_in_time_and_the_change_is_settled_later() {
     let client = client(&group, Duration::from_millis(400)).await;
     group.state.lock().leader = None;
     let begun = Instant::now();
-    let read = client.query(RequestId::random(), Query::Statfs).await;
+    let read = client.query(RequestId::random(), Query::Statfs, false).await;
     assert!(matches!(read, Err(ClientError::TimedOut { .. })), "{read:?}");
-    let change = client.mutate(RequestId::random(), open(1)).await;
+    let change = client.mutate(RequestId::random(), open(1), Vec::new()).await;
     assert!(matches!(change, Err(ClientError::TimedOut { .. })), "{change:?}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     group.state.lock().leader = Some(2);
@@ -162,7 +193,7 @@ async fn without_a_quorum_calls_end_in_time_and_the_change_is_settled_later() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for inode in 2..10 {
-        client.mutate(RequestId::random(), open(inode)).await.expect("the slots go on");
+        client.mutate(RequestId::random(), open(inode), Vec::new()).await.expect("the slots go on");
     }
     assert_eq!(group.state.lock().applied.len(), 9, "each exactly once");
 }
@@ -173,7 +204,7 @@ async fn a_change_goes_on_when_its_caller_does_not_wait() {
     group.state.lock().leader = Some(1);
     let client = client(&group, Duration::from_secs(5)).await;
     for inode in 1..20 {
-        drop(client.submit(RequestId::random(), open(inode)));
+        drop(client.submit(RequestId::random(), open(inode), Vec::new()));
     }
     let begun = Instant::now();
     while group.state.lock().applied.len() < 19 {
@@ -189,9 +220,45 @@ async fn a_fenced_session_is_dead() {
     let client = client(&group, Duration::from_secs(5)).await;
     group.state.lock().fenced = true;
     let fenced = |result: &Result<_, ClientError>| matches!(result, Err(ClientError::SessionFenced { .. }));
-    assert!(fenced(&client.mutate(RequestId::random(), open(1)).await.map(|_| ())));
+    assert!(fenced(&client.mutate(RequestId::random(), open(1), Vec::new()).await.map(|_| ())));
     group.state.lock().fenced = false;
     assert!(*client.fenced().borrow());
-    assert!(fenced(&client.query(RequestId::random(), Query::Statfs).await.map(|_| ())), "for ever");
+    assert!(fenced(&client.query(RequestId::random(), Query::Statfs, false).await.map(|_| ())), "for ever");
     assert!(group.state.lock().applied.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_leader_count_after_the_check_in_and_end_with_the_next_leader() {
+    let group = Arc::new(Group::default());
+    group.state.lock().leader = Some(1);
+    group.state.lock().generation = LeaseGeneration(5);
+    let (client, mut events) = client_and_events(&group, Duration::from_secs(5)).await;
+    let wait_until_valid = async |valid: bool| {
+        let begun = Instant::now();
+        while client.leases().read().shared_valid() != valid {
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert_eq!(events.recv().await, Some(ClientEvent::NewGeneration(LeaseGeneration(5))));
+    assert!(!client.leases().read().shared_valid());
+    client.leases().adopt(LeaseGeneration(5));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!client.leases().read().shared_valid(), "a keep-alive went by, but open files are not reclaimed");
+    client.check_in(LeaseGeneration(5));
+    wait_until_valid(true).await;
+    {
+        let mut state = group.state.lock();
+        state.leader = Some(2);
+        state.generation = LeaseGeneration(9);
+    }
+    assert_eq!(events.recv().await, Some(ClientEvent::NewGeneration(LeaseGeneration(9))));
+    assert!(!client.leases().read().shared_valid(), "the old leader's grants are over before the core knows it");
+    assert!(client.leases().read().exclusive_valid(), "exclusive leases are replicated");
+    client.leases().adopt(LeaseGeneration(9));
+    client.check_in(LeaseGeneration(9));
+    wait_until_valid(true).await;
+    group.state.lock().fenced = true;
+    wait_until_valid(false).await;
+    assert!(!client.leases().read().exclusive_valid(), "nothing is left to a session that was ended");
 }

@@ -1,27 +1,48 @@
 //! What the file system stands on: the metadata group and the chunk servers, behind one trait, so
 //! that tests can lose answers and refuse blocks. No POSIX semantics here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_common::block::BlockId;
-use cairn_common::client::{ChunkClient, ClientError, MetadataClient, VerifiedRange};
-use cairn_common::ids::{DiskId, RequestId};
-use cairn_common::protocol::metadata::{Mutation, MutationResult, Query, QueryResult};
+use cairn_common::client::{
+    Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Reclaimed, VerifiedRange,
+};
+use cairn_common::ids::{DiskId, InodeId, LeaseGeneration, RequestId};
+use cairn_common::protocol::metadata::{Mutation, Query};
 use futures::future::BoxFuture;
 
 /// A cluster as a mount sees it. Every call is bounded, except the future of [`Backend::submit`].
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// A linearizable read.
-    async fn query(&self, request: RequestId, query: Query) -> Result<QueryResult, ClientError>;
-    /// A change; after `TimedOut` it may still happen, once.
-    async fn mutate(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError>;
+    /// A linearizable read. `lease`: ask for shared leases on what the answer tells about.
+    async fn query(&self, request: RequestId, query: Query, lease: bool) -> Result<Answer, ClientError>;
+    /// A change; after `TimedOut` it may still happen, once. `covered`: inodes whose cached state is
+    /// put aside until the answer comes.
+    async fn mutate(
+        &self,
+        request: RequestId,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> Result<Changed, ClientError>;
     /// A change whose answer is definite, however long that takes; it goes on if the future is
     /// dropped.
-    fn submit(&self, request: RequestId, mutation: Mutation)
-    -> BoxFuture<'static, Result<MutationResult, ClientError>>;
+    fn submit(
+        &self,
+        request: RequestId,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> BoxFuture<'static, Result<Changed, ClientError>>;
+    /// Asks for shared leases on open files.
+    async fn reclaim(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<Reclaimed, ClientError>;
+    /// Gives shared leases back.
+    async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError>;
+    /// How long leases may be acted on.
+    fn leases(&self) -> Arc<LeaseClock>;
+    /// Everything of earlier generations is dropped, leases of open files are reclaimed.
+    fn check_in(&self, generation: LeaseGeneration);
     /// Makes a block durable on a write quorum; answers the owners that did not confirm.
     async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError>;
     /// Verified bytes that cover a range of a block.
@@ -33,8 +54,8 @@ pub trait Backend: Send + Sync + 'static {
         offset: u32,
         length: u32,
     ) -> Result<VerifiedRange, ClientError>;
-    /// Answers a flush event.
-    async fn flush_done(&self, ticket: u64) -> Result<(), ClientError>;
+    /// Answers a recall. `open`: a program has the file open without a registration.
+    async fn recall_done(&self, ticket: u64, open: bool) -> Result<(), ClientError>;
     /// Ends the session.
     async fn close(&self, bound: Duration) -> Result<(), ClientError>;
     /// Whether the cluster has ended the session: nothing can be written any more.
@@ -56,20 +77,42 @@ impl Cluster {
 
 #[async_trait]
 impl Backend for Cluster {
-    async fn query(&self, request: RequestId, query: Query) -> Result<QueryResult, ClientError> {
-        self.metadata.query(request, query).await
+    async fn query(&self, request: RequestId, query: Query, lease: bool) -> Result<Answer, ClientError> {
+        self.metadata.query(request, query, lease).await
     }
 
-    async fn mutate(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError> {
-        self.metadata.mutate(request, mutation).await
+    async fn mutate(
+        &self,
+        request: RequestId,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> Result<Changed, ClientError> {
+        self.metadata.mutate(request, mutation, covered).await
     }
 
     fn submit(
         &self,
         request: RequestId,
         mutation: Mutation,
-    ) -> BoxFuture<'static, Result<MutationResult, ClientError>> {
-        self.metadata.submit(request, mutation)
+        covered: Vec<InodeId>,
+    ) -> BoxFuture<'static, Result<Changed, ClientError>> {
+        self.metadata.submit(request, mutation, covered)
+    }
+
+    async fn reclaim(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<Reclaimed, ClientError> {
+        self.metadata.reclaim(request, inodes).await
+    }
+
+    async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError> {
+        self.metadata.return_leases(request, inodes).await
+    }
+
+    fn leases(&self) -> Arc<LeaseClock> {
+        self.metadata.leases().clone()
+    }
+
+    fn check_in(&self, generation: LeaseGeneration) {
+        self.metadata.check_in(generation);
     }
 
     async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError> {
@@ -87,8 +130,8 @@ impl Backend for Cluster {
         self.chunks.read(request, block, block_bytes, offset, length).await
     }
 
-    async fn flush_done(&self, ticket: u64) -> Result<(), ClientError> {
-        self.metadata.flush_done(ticket).await
+    async fn recall_done(&self, ticket: u64, open: bool) -> Result<(), ClientError> {
+        self.metadata.recall_done(ticket, open).await
     }
 
     async fn close(&self, bound: Duration) -> Result<(), ClientError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cairn_common::client::{
     ChunkClient, ChunkClientSettings, ClientError, MetadataClient, MetadataClientSettings, TableSource,
 };
+use cairn_common::clock::SystemClock;
 use cairn_common::config::NodeConfig;
 use cairn_common::identity::{Identity, IdentityError};
 use cairn_common::telemetry::metric_names::MOUNT_DIRTY_BYTES;
@@ -49,10 +50,12 @@ pub async fn connect(
     let mut metadata_settings = MetadataClientSettings::new(config.metadata.clone(), client);
     metadata_settings.call_timeout = settings.call_timeout;
     let (events, received) = mpsc::unbounded_channel();
-    let metadata = MetadataClient::open(transport.clone(), metadata_settings, events).await.map_err(|error| {
-        let servers = config.metadata.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        StartError::Session { servers, error }
-    })?;
+    let metadata = MetadataClient::open(transport.clone(), metadata_settings, Arc::new(SystemClock), events)
+        .await
+        .map_err(|error| {
+            let servers = config.metadata.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            StartError::Session { servers, error }
+        })?;
     tracing::info!(session = %metadata.session(), "session opened");
     let chunk_settings = ChunkClientSettings { call_timeout: settings.call_timeout, ..ChunkClientSettings::default() };
     let tables: Arc<dyn TableSource> = Arc::new(metadata.clone());

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_common::client::ClientError;
+use cairn_common::client::{ClientError, ClientEvent};
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::metadata::{AttributeChanges, SessionEvent};
 use cairn_mount::filesystem::Filesystem;
@@ -259,7 +259,8 @@ async fn unflushed_data_is_committed_by_itself_and_when_another_mount_asks() {
     let (filesystem, events) = mount(&cluster);
     let (inode, handle) = create(&filesystem, "background").await;
     write(&filesystem, handle, 0, b"asked for").await;
-    events.send(SessionEvent::Flush { inode, ticket: 1 }).unwrap();
+    let recall = SessionEvent::Recall { inode, ticket: 1, exclusive: true, last_name: false };
+    events.send(ClientEvent::Asked(recall)).unwrap();
     let wait_for = async |expected: &[u8]| {
         let begun = std::time::Instant::now();
         while cluster.contents(inode) != expected {

@@ -8,30 +8,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::channel::Channel;
 use super::chunk_client::TableSource;
 use super::error::ClientError;
 use super::leader_route::LeaderRoute;
+use super::lease_clock::LeaseClock;
 use super::session_tasks;
 use super::slot_pool::{Slot, SlotPool};
 use super::table_cache::TableCache;
 use crate::block::BlockId;
-use crate::codec;
-use crate::ids::{DiskId, RequestId, SessionEpoch, SessionId, TableEpoch};
+use crate::clock::Clock;
+use crate::ids::{CommitSequence, DiskId, InodeId, LeaseGeneration, RequestId, SessionEpoch, SessionId, TableEpoch};
 use crate::limits;
 use crate::partition_table::PartitionTable;
+use crate::protocol::FsError;
 use crate::protocol::metadata::{
-    MetadataReply, MetadataRequest, Mutation, MutationResult, Query, QueryResult, SessionEvent, Stamp,
+    Attributes, ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, MutationResult, Query,
+    QueryResult, SessionEvent, Stamp,
 };
-use crate::protocol::{Service, ServiceError};
-use crate::transport::{Call, Transport, TransportError};
-
-/// First wait after a server that could not help, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+use crate::transport::Transport;
 
 /// How a client talks to the metadata group.
 #[derive(Clone, Debug)]
@@ -61,6 +60,48 @@ impl MetadataClientSettings {
     }
 }
 
+/// What the cluster asks of a mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// To do something; it is asked again until it is answered.
+    Asked(SessionEvent),
+    /// A leader that knows none of this session's shared leases grants leases of this generation. No
+    /// shared lease is valid any more; the mount drops what they covered, [adopts](LeaseClock::adopt)
+    /// the generation, reclaims leases for its open files and [checks in](MetadataClient::check_in).
+    NewGeneration(LeaseGeneration),
+}
+
+/// Answer of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer; an error may be worth a lease, too (a name that is absent).
+    pub result: Result<QueryResult, FsError>,
+    /// State that it shows.
+    pub sequence: CommitSequence,
+    /// Leases that came with it.
+    pub grant: Option<LeaseGrant>,
+}
+
+/// Answer of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its result.
+    pub result: Result<MutationResult, FsError>,
+    /// What it did, for caches.
+    pub effects: ChangeEffects,
+}
+
+/// Shared leases on open files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Attributes of those that are leased now.
+    pub held: Vec<Attributes>,
+    /// State that they show.
+    pub sequence: CommitSequence,
+    /// Generation of the leases.
+    pub generation: LeaseGeneration,
+}
+
 /// An open session. Cheap to clone; background tasks end with [`MetadataClient::close`] or when the
 /// last clone is dropped.
 #[derive(Clone)]
@@ -75,17 +116,13 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) epoch: SessionEpoch,
     pub(super) tables: TableCache,
+    pub(super) leases: Arc<LeaseClock>,
+    /// Ends the wait before the next keep-alive.
+    pub(super) renew_now: Notify,
     table_fetch: tokio::sync::Mutex<()>,
     slots: SlotPool,
     fenced: watch::Sender<bool>,
     closed: AtomicBool,
-}
-
-/// Sends requests to whoever leads.
-pub(super) struct Channel {
-    transport: Arc<dyn Transport>,
-    pub(super) route: LeaderRoute,
-    pub(super) settings: MetadataClientSettings,
 }
 
 impl MetadataClient {
@@ -93,12 +130,13 @@ impl MetadataClient {
     pub async fn open(
         transport: Arc<dyn Transport>,
         settings: MetadataClientSettings,
-        events: mpsc::UnboundedSender<SessionEvent>,
+        clock: Arc<dyn Clock>,
+        events: mpsc::UnboundedSender<ClientEvent>,
     ) -> Result<Self, ClientError> {
         let route = LeaderRoute::new(&settings.servers)
             .ok_or_else(|| ClientError::Refused { reason: "no address of a metadata server is given".into() })?;
         let message = MetadataRequest::OpenSession { client: settings.client.clone() };
-        let channel = Channel { transport, route, settings };
+        let channel = Channel::new(transport, route, settings);
         let deadline = channel.deadline();
         let reply = channel.call("open a session", RequestId::random(), &message, deadline).await?;
         let MetadataReply::Session { session, epoch, slots, servers, .. } = reply else {
@@ -110,6 +148,8 @@ impl MetadataClient {
             id: session,
             epoch,
             tables: TableCache::default(),
+            leases: Arc::new(LeaseClock::new(clock)),
+            renew_now: Notify::new(),
             table_fetch: tokio::sync::Mutex::new(()),
             slots: SlotPool::new(slots.max(1)),
             fenced: watch::Sender::new(false),
@@ -130,19 +170,52 @@ impl MetadataClient {
         self.session.fenced.subscribe()
     }
 
-    /// A linearizable read.
-    pub async fn query(&self, request: RequestId, query: Query) -> Result<QueryResult, ClientError> {
-        let message = MetadataRequest::Query { session: self.session.id, query };
+    /// How long this session may act on its leases.
+    pub fn leases(&self) -> &Arc<LeaseClock> {
+        &self.session.leases
+    }
+
+    /// Everything of earlier generations is dropped and leases of open files are reclaimed: the next
+    /// keep-alive, sent at once, says so.
+    pub fn check_in(&self, generation: LeaseGeneration) {
+        self.session.leases.check_in(generation);
+        self.session.renew_now.notify_one();
+    }
+
+    /// A linearizable read. `lease`: ask for shared leases on what the answer tells about.
+    pub async fn query(&self, request: RequestId, query: Query, lease: bool) -> Result<Answer, ClientError> {
+        let message = MetadataRequest::Query { session: self.session.id, query, lease };
         match self.session.call("read", request, &message, self.session.channel.deadline()).await? {
-            MetadataReply::Answered(answer) => Ok(answer?),
+            MetadataReply::Answered { answer, sequence, grant } => Ok(Answer { result: answer, sequence, grant }),
             other => Err(unexpected("read", &other)),
         }
     }
 
-    /// A change. `TimedOut` leaves it under way: it may still happen, once.
-    pub async fn mutate(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError> {
+    /// Asks for shared leases on open files.
+    pub async fn reclaim(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<Reclaimed, ClientError> {
+        let message = MetadataRequest::Reclaim { session: self.session.id, inodes };
+        match self.session.call("reclaim leases", request, &message, self.session.channel.deadline()).await? {
+            MetadataReply::Reclaimed { held, sequence, generation } => Ok(Reclaimed { held, sequence, generation }),
+            other => Err(unexpected("reclaim leases", &other)),
+        }
+    }
+
+    /// Gives shared leases back.
+    pub async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError> {
+        let message = MetadataRequest::ReturnLeases { session: self.session.id, inodes };
+        self.session.done("return leases", request, &message, self.session.channel.deadline()).await
+    }
+
+    /// A change. `covered`: inodes whose cached state is put aside until the answer comes. `TimedOut`
+    /// leaves it under way: it may still happen, once.
+    pub async fn mutate(
+        &self,
+        request: RequestId,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> Result<Changed, ClientError> {
         let waited = self.session.channel.settings.call_timeout;
-        match tokio::time::timeout(waited, self.submit(request, mutation)).await {
+        match tokio::time::timeout(waited, self.submit(request, mutation, covered)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut {
                 what: "change",
@@ -159,12 +232,13 @@ impl MetadataClient {
         &self,
         request: RequestId,
         mutation: Mutation,
-    ) -> BoxFuture<'static, Result<MutationResult, ClientError>> {
+        covered: Vec<InodeId>,
+    ) -> BoxFuture<'static, Result<Changed, ClientError>> {
         let session = self.session.clone();
         let (answer_to, answer) = oneshot::channel();
         tokio::spawn(async move {
             let slot = session.slots.take().await;
-            let result = session.settle(request, &slot, mutation).await;
+            let result = session.settle(request, &slot, mutation, covered).await;
             match &result {
                 Ok(_) | Err(ClientError::Fs(_)) => session.slots.settled(slot),
                 // Refused before it was proposed: the number is still free.
@@ -189,16 +263,17 @@ impl MetadataClient {
         })
     }
 
-    /// Tells the cluster that an event's flush is done.
-    pub async fn flush_done(&self, ticket: u64) -> Result<(), ClientError> {
-        let message = MetadataRequest::FlushDone { session: self.session.id, ticket };
-        self.session.done("answer a flush", RequestId::random(), &message, self.session.channel.deadline()).await
+    /// Answers a recall. `open`: a program has the file open without a registration.
+    pub async fn recall_done(&self, ticket: u64, open: bool) -> Result<(), ClientError> {
+        let message = MetadataRequest::RecallDone { session: self.session.id, ticket, open };
+        self.session.done("answer a recall", RequestId::random(), &message, self.session.channel.deadline()).await
     }
 
     /// Ends the session within `bound`; its open files are released. Nothing works afterwards.
     pub async fn close(&self, bound: Duration) -> Result<(), ClientError> {
         self.session.closed.store(true, Ordering::Release);
         self._tasks.stop();
+        self.session.leases.end();
         let message = MetadataRequest::CloseSession { session: self.session.id, epoch: self.session.epoch };
         self.session.done("close the session", RequestId::random(), &message, Instant::now() + bound).await
     }
@@ -237,6 +312,7 @@ impl Session {
         if let Err(ClientError::SessionFenced { .. }) = result
             && !self.fenced.send_replace(true)
         {
+            self.leases.end();
             tracing::error!(session = %self.id, "the cluster has ended this session: nothing works any more, unmount and mount again");
         }
         result
@@ -256,12 +332,18 @@ impl Session {
     }
 
     /// Sends one change until it has a definite answer.
-    async fn settle(&self, request: RequestId, slot: &Slot, mutation: Mutation) -> Result<MutationResult, ClientError> {
+    async fn settle(
+        &self,
+        request: RequestId,
+        slot: &Slot,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> Result<Changed, ClientError> {
         let stamp = Stamp { session: self.id, epoch: self.epoch, slot: slot.id, sequence: slot.sequence };
-        let message = MetadataRequest::Mutate { stamp, mutation };
+        let message = MetadataRequest::Mutate { stamp, mutation, covered };
         loop {
             match self.call("change", request, &message, self.channel.deadline()).await {
-                Ok(MetadataReply::Mutated(result)) => return Ok(result?),
+                Ok(MetadataReply::Mutated { result, effects }) => return Ok(Changed { result, effects }),
                 Ok(other) => return Err(unexpected("change", &other)),
                 Err(ClientError::TimedOut { tried, .. }) if !self.closed.load(Ordering::Acquire) => {
                     tracing::warn!(%request, slot = %slot.id, tried, "a change has no answer yet, it is sent again");
@@ -287,109 +369,13 @@ impl Session {
     }
 }
 
-impl Channel {
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.call_timeout
-    }
-
-    /// Asks whoever leads until there is a definite answer or the time is over.
-    pub(super) async fn call(
-        &self,
-        what: &'static str,
-        request: RequestId,
-        message: &MetadataRequest,
-        deadline: Instant,
-    ) -> Result<MetadataReply, ClientError> {
-        let begun = Instant::now();
-        let header: Bytes = codec::encode(message)
-            .map_err(|error| ClientError::Protocol { reason: format!("{what}: {error}") })?
-            .into();
-        let mut back_off = BACK_OFF.0;
-        let mut identity_refusals = 0;
-        let mut tried = String::from("nobody");
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ClientError::TimedOut { what, waited: begun.elapsed(), tried });
-            }
-            let address = self.route.current();
-            let error = match self.attempt(address, request, header.clone(), left).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
-            tried = error.to_string();
-            let wait = match error {
-                TransportError::Refused { error, .. } => match error {
-                    ServiceError::NotLeader { leader } => !self.route.not_leader(address, leader),
-                    ServiceError::SessionFenced { session } => return Err(ClientError::SessionFenced { session }),
-                    ServiceError::Forbidden { .. } => return Err(ClientError::Refused { reason: tried }),
-                    ServiceError::NoSpace { .. } => return Err(ClientError::NoSpace { reason: tried }),
-                    ServiceError::BadSequence => {
-                        return Err(ClientError::OutOfSequence { reason: format!("{what}: {tried}") });
-                    }
-                    ServiceError::Invalid { .. } | ServiceError::StaleTable { .. } => {
-                        return Err(ClientError::Protocol { reason: format!("{what}: {tried}") });
-                    }
-                    ServiceError::Unavailable { .. } | ServiceError::Internal { .. } => {
-                        self.route.failed(address);
-                        true
-                    }
-                },
-                TransportError::Identity { .. } => {
-                    identity_refusals += 1;
-                    if identity_refusals >= self.route.server_count() {
-                        return Err(ClientError::Refused { reason: tried });
-                    }
-                    self.route.failed(address);
-                    false
-                }
-                TransportError::Unreachable { .. }
-                | TransportError::NoAnswer { .. }
-                | TransportError::Invalid { .. } => {
-                    self.route.failed(address);
-                    true
-                }
-            };
-            tracing::debug!(%request, what, tried, "metadata attempt failed");
-            if wait || back_off > BACK_OFF.0 {
-                let jitter = back_off.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-                tokio::time::sleep(jitter.min(deadline.saturating_duration_since(Instant::now()))).await;
-            }
-            back_off = (back_off * 2).min(BACK_OFF.1);
-        }
-    }
-
-    /// One attempt at one server. Ends early when another call has found that server not to be the
-    /// one to ask.
-    async fn attempt(
-        &self,
-        address: SocketAddr,
-        request: RequestId,
-        header: Bytes,
-        left: Duration,
-    ) -> Result<MetadataReply, TransportError> {
-        let timeout = self.settings.attempt_timeout.min(left);
-        let call = Call { service: Service::Metadata, request, timeout, header, payload: Vec::new() };
-        let mut route = self.route.subscribe();
-        let answer = tokio::select! {
-            answer = self.transport.call(address, call) => answer?,
-            _ = route.wait_for(|current| *current != address) => {
-                return Err(TransportError::NoAnswer { address, reason: "another call found it gone".into() });
-            }
-            () = tokio::time::sleep(timeout) => {
-                return Err(TransportError::NoAnswer { address, reason: format!("{timeout:?} are over") });
-            }
-        };
-        codec::decode(&answer.header).map_err(|error| TransportError::Invalid { address, reason: error.to_string() })
-    }
-}
-
-fn unexpected(what: &str, reply: &MetadataReply) -> ClientError {
+pub(super) fn unexpected(what: &str, reply: &MetadataReply) -> ClientError {
     let kind = match reply {
         MetadataReply::Session { .. } => "Session",
         MetadataReply::KeptAlive { .. } => "KeptAlive",
-        MetadataReply::Mutated(_) => "Mutated",
-        MetadataReply::Answered(_) => "Answered",
+        MetadataReply::Mutated { .. } => "Mutated",
+        MetadataReply::Answered { .. } => "Answered",
+        MetadataReply::Reclaimed { .. } => "Reclaimed",
         MetadataReply::Events(_) => "Events",
         MetadataReply::Table(_) => "Table",
         MetadataReply::Done => "Done",

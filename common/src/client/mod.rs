@@ -3,9 +3,11 @@
 
 pub mod block_read;
 pub mod block_write;
+mod channel;
 pub mod chunk_client;
 pub mod error;
 pub mod leader_route;
+pub mod lease_clock;
 pub mod metadata_client;
 pub mod put_queue;
 pub mod server_health;
@@ -15,4 +17,5 @@ pub mod table_cache;
 
 pub use chunk_client::{ChunkClient, ChunkClientSettings, TableSource, VerifiedRange};
 pub use error::ClientError;
-pub use metadata_client::{MetadataClient, MetadataClientSettings};
+pub use lease_clock::{LeaseClock, LeaseTime};
+pub use metadata_client::{Answer, Changed, ClientEvent, MetadataClient, MetadataClientSettings, Reclaimed};

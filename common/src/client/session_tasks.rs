@@ -1,5 +1,5 @@
-//! What runs beside the calls of a session: renewal (which also tells of new servers and tables) and
-//! waiting for events. Both go on through failures and end with the session.
+//! What runs beside the calls of a session: renewal of the session and its leases (which also tells of
+//! new leaders, servers and tables) and waiting for events. Both go on through failures and end with the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::error::ClientError;
-use super::metadata_client::Session;
-use crate::ids::RequestId;
-use crate::protocol::metadata::{MetadataReply, MetadataRequest, SessionEvent};
+use super::metadata_client::{ClientEvent, Session};
+use crate::ids::{LeaseGeneration, RequestId};
+use crate::limits;
+use crate::protocol::metadata::{MetadataReply, MetadataRequest};
 
 /// Longest wait of one poll for events: below the attempt timeout, so that a dead leader is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(1000);
@@ -24,8 +25,11 @@ pub(super) struct SessionTasks {
 }
 
 impl SessionTasks {
-    pub(super) fn start(session: &Arc<Session>, events: mpsc::UnboundedSender<SessionEvent>) -> Self {
-        let tasks = vec![tokio::spawn(keep_alive(session.clone())), tokio::spawn(poll_events(session.clone(), events))];
+    pub(super) fn start(session: &Arc<Session>, events: mpsc::UnboundedSender<ClientEvent>) -> Self {
+        let tasks = vec![
+            tokio::spawn(keep_alive(session.clone(), events.clone())),
+            tokio::spawn(poll_events(session.clone(), events)),
+        ];
         Self { tasks }
     }
 
@@ -42,37 +46,71 @@ impl Drop for SessionTasks {
     }
 }
 
-async fn keep_alive(session: Arc<Session>) {
+/// Renews at once, then at an interval, and whenever the mount has checked in.
+async fn keep_alive(session: Arc<Session>, events: mpsc::UnboundedSender<ClientEvent>) {
     let interval = session.channel.settings.keep_alive;
-    let message = MetadataRequest::KeepAlive { session: session.id, epoch: session.epoch };
+    let mut announced = LeaseGeneration(0);
+    let mut route = session.channel.route.subscribe();
     loop {
-        tokio::time::sleep(interval).await;
-        let deadline = Instant::now() + session.channel.settings.call_timeout;
+        let sent = session.leases.now();
+        let carried = session.leases.checked_in();
+        let message = MetadataRequest::KeepAlive { session: session.id, epoch: session.epoch, leases: carried };
+        // Longer than a lease it is not worth waiting for: the next one counts from a later moment.
+        let deadline = Instant::now() + limits::SHARED_LEASE;
         match session.call("renew the session", RequestId::random(), &message, deadline).await {
-            Ok(MetadataReply::KeptAlive { table, servers, .. }) => {
+            Ok(MetadataReply::KeptAlive { table, servers, leases, shared_lease_ms, exclusive_lease_ms, .. }) => {
+                if leases == carried {
+                    let (shared, exclusive) = (milliseconds(shared_lease_ms), milliseconds(exclusive_lease_ms));
+                    session.leases.renewed(leases, sent, shared, exclusive);
+                } else {
+                    session.leases.lose_shared();
+                    let told = std::mem::replace(&mut announced, leases) == leases;
+                    if !told && events.send(ClientEvent::NewGeneration(leases)).is_err() {
+                        return;
+                    }
+                }
                 session.channel.route.learn(&servers);
-                let have = session.tables.current().epoch;
-                if table > have
-                    && let Err(error) = session.fetch_table(have).await
-                {
-                    tracing::warn!(%error, "cannot fetch the new partition table yet");
+                if table > session.tables.current().epoch {
+                    fetch_table_aside(&session);
                 }
             }
             Ok(_) => tracing::error!("a keep-alive was answered with something else"),
             Err(ClientError::SessionFenced { .. }) => return,
             Err(error) => tracing::warn!(%error, "the session could not be renewed"),
         }
+        route.mark_unchanged();
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = session.renew_now.notified() => {}
+            // Perhaps a new leader, which lets changes wait until we have checked in.
+            _ = route.changed() => {}
+        }
     }
 }
 
-async fn poll_events(session: Arc<Session>, events: mpsc::UnboundedSender<SessionEvent>) {
+/// Fetches the new table while renewal goes on.
+fn fetch_table_aside(session: &Arc<Session>) {
+    let session = session.clone();
+    tokio::spawn(async move {
+        let have = session.tables.current().epoch;
+        if let Err(error) = session.fetch_table(have).await {
+            tracing::warn!(%error, "cannot fetch the new partition table yet");
+        }
+    });
+}
+
+fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(u64::from(count))
+}
+
+async fn poll_events(session: Arc<Session>, events: mpsc::UnboundedSender<ClientEvent>) {
     let message = MetadataRequest::PollEvents { session: session.id, wait_ms: POLL_WAIT.as_millis() as u32 };
     loop {
         let deadline = Instant::now() + session.channel.settings.call_timeout;
         match session.call("wait for events", RequestId::random(), &message, deadline).await {
             Ok(MetadataReply::Events(received)) => {
                 for event in received {
-                    if events.send(event).is_err() {
+                    if events.send(ClientEvent::Asked(event)).is_err() {
                         return;
                     }
                 }

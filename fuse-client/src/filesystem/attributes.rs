@@ -18,7 +18,7 @@ impl Filesystem {
     pub async fn attributes(&self, request: RequestId, inode: InodeId) -> Result<Attributes, ClientError> {
         // Taken before the question: a commit that overtakes the answer is then not overlooked.
         let file = self.files.get(inode);
-        let QueryResult::Attributes(fresh) = self.backend.query(request, Query::Attributes { inode }).await? else {
+        let QueryResult::Attributes(fresh) = self.ask(request, Query::Attributes { inode }).await? else {
             return Err(unexpected("a question for attributes"));
         };
         Ok(match file {
@@ -43,7 +43,7 @@ impl Filesystem {
         let request = caller.request;
         let file = self.files.get(inode).filter(|file| changes.size.is_some() || file.is_dirty());
         let Some(file) = file else {
-            let result = self.backend.mutate(request, mutation).await?;
+            let result = self.change(request, mutation).await?;
             return attributes_of(result).map(|fresh| self.observe(fresh));
         };
         let filesystem = self.clone();
@@ -57,7 +57,7 @@ impl Filesystem {
                     return Err(error);
                 }
             }
-            let fresh = attributes_of(filesystem.backend.submit(request, mutation).await?)?;
+            let fresh = attributes_of(filesystem.submit(request, mutation).await?)?;
             Ok(file.observe(fresh))
         });
         change.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("setattr: {error}") }))
@@ -65,7 +65,7 @@ impl Filesystem {
 
     /// Space and inodes.
     pub async fn statfs(&self, caller: Caller) -> Result<Statfs, ClientError> {
-        match self.backend.query(caller.request, Query::Statfs).await? {
+        match self.ask(caller.request, Query::Statfs).await? {
             QueryResult::Statfs(statfs) => Ok(statfs),
             _ => Err(unexpected("statfs")),
         }

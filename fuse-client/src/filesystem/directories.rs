@@ -120,7 +120,7 @@ impl Filesystem {
             if inode == InodeId::ROOT {
                 return Ok(inode);
             }
-            match self.backend.query(request, Query::Parent { inode }).await? {
+            match self.ask(request, Query::Parent { inode }).await? {
                 QueryResult::Attributes(parent) => Ok(parent.inode),
                 _ => Err(unexpected("a question for a parent")),
             }
@@ -138,7 +138,7 @@ impl Filesystem {
         limit: u32,
     ) -> Result<(VecDeque<DirectoryEntry>, bool, u64), ClientError> {
         let query = Query::ReadDirectory { inode, after, up_to, limit, attributes: false };
-        match self.backend.query(request, query).await? {
+        match self.ask(request, query).await? {
             QueryResult::Entries { entries, end, last_cookie } => Ok((entries.into(), end, last_cookie)),
             _ => Err(unexpected("a question for entries")),
         }

@@ -71,11 +71,12 @@ impl Filesystem {
             gid,
             exclusive: options.exclusive,
             open: Some(options.mode()),
+            exclusive_lease: false,
         };
         let (filesystem, (answer_to, answer)) = (self.clone(), oneshot::channel());
         tokio::spawn(async move {
             // If nobody waits for the answer any more, the pin goes with it and releases the file.
-            let result = filesystem.backend.submit(request, mutation).await;
+            let result = filesystem.submit(request, mutation).await;
             let _ = answer_to.send(filesystem.created(result, options.mode()));
         });
         let (attributes, created, pin) = answer.await.map_err(|_| unexpected("a create"))??;
@@ -91,7 +92,7 @@ impl Filesystem {
         result: Result<MutationResult, ClientError>,
         mode: OpenMode,
     ) -> Result<(Attributes, bool, Pin), ClientError> {
-        let MutationResult::Node { attributes, created } = result? else { return Err(unexpected("a create")) };
+        let MutationResult::Node { attributes, created, .. } = result? else { return Err(unexpected("a create")) };
         let pin = self.files.pin(attributes.inode, mode);
         {
             let mut inner = pin.file().lock();
@@ -115,8 +116,9 @@ impl Filesystem {
         let (filesystem, (answer_to, answer)) = (self.clone(), oneshot::channel());
         tokio::spawn(async move {
             let inode = pin.file().inode;
-            let opened = match filesystem.backend.submit(request, Mutation::Open { inode, mode }).await {
-                Ok(MutationResult::Opened { attributes, extents }) => {
+            let opened = match filesystem.submit(request, Mutation::Open { inode, mode, exclusive_lease: false }).await
+            {
+                Ok(MutationResult::Opened { attributes, extents, .. }) => {
                     let mut inner = pin.file().lock();
                     inner.merge(attributes);
                     inner.registration(mode).registered = true;
@@ -240,7 +242,7 @@ impl Filesystem {
             let extents = upload.extent(0, 0, length).into_iter().collect();
             let mtime = Some(SystemClock.wall());
             let commit = Mutation::Commit { inode: file.inode, extents, append: true, minimum_size: 0, mtime };
-            match filesystem.backend.submit(request, commit).await? {
+            match filesystem.submit(request, commit).await? {
                 MutationResult::Committed { attributes, .. } => file.lock().merge(attributes),
                 _ => return Err(unexpected("an append")),
             }

@@ -3,6 +3,7 @@
 //! name and attribute is asked for.
 
 pub mod attributes;
+mod cluster_calls;
 pub mod directories;
 pub mod files;
 pub mod names;
@@ -13,7 +14,7 @@ pub mod xattrs;
 
 use std::sync::Arc;
 
-use cairn_common::client::ClientError;
+use cairn_common::client::{ClientError, ClientEvent};
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::metadata::Attributes;
 use tokio::runtime::Handle;
@@ -27,7 +28,6 @@ use crate::read_path::block_reader::BlockReader;
 use crate::settings::MountSettings;
 use crate::write_path::dirty_budget::DirtyBudget;
 use crate::write_path::flusher;
-use cairn_common::protocol::metadata::SessionEvent;
 
 /// Who calls, and the id that follows the call through every server.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Filesystem {
     pub fn start(
         backend: Arc<dyn Backend>,
         settings: MountSettings,
-        events: UnboundedReceiver<SessionEvent>,
+        events: UnboundedReceiver<ClientEvent>,
     ) -> Arc<Self> {
         let filesystem = Arc::new(Self {
             files: Arc::default(),

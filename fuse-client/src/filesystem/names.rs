@@ -15,7 +15,7 @@ use crate::backend::unexpected;
 impl Filesystem {
     /// The inode of a name.
     pub async fn lookup(&self, caller: Caller, parent: InodeId, name: Name) -> Result<Attributes, ClientError> {
-        match self.backend.query(caller.request, Query::Lookup { parent, name }).await? {
+        match self.ask(caller.request, Query::Lookup { parent, name }).await? {
             QueryResult::Attributes(attributes) => Ok(self.observe(attributes)),
             _ => Err(unexpected("a lookup")),
         }
@@ -31,9 +31,18 @@ impl Filesystem {
         mode: u32,
     ) -> Result<Attributes, ClientError> {
         let Caller { request, uid, gid } = caller;
-        let mutation =
-            Mutation::Create { parent, name, node, mode: mode & 0o7777, uid, gid, exclusive: true, open: None };
-        match self.backend.mutate(request, mutation).await? {
+        let mutation = Mutation::Create {
+            parent,
+            name,
+            node,
+            mode: mode & 0o7777,
+            uid,
+            gid,
+            exclusive: true,
+            open: None,
+            exclusive_lease: false,
+        };
+        match self.change(request, mutation).await? {
             MutationResult::Node { attributes, .. } => Ok(self.observe(attributes)),
             _ => Err(unexpected("a create")),
         }
@@ -48,7 +57,7 @@ impl Filesystem {
         name: Name,
     ) -> Result<Attributes, ClientError> {
         self.flush_inode(caller.request, inode).await?;
-        match self.backend.mutate(caller.request, Mutation::Link { inode, parent, name }).await? {
+        match self.change(caller.request, Mutation::Link { inode, parent, name }).await? {
             MutationResult::Node { attributes, .. } => Ok(self.observe(attributes)),
             _ => Err(unexpected("a link")),
         }
@@ -56,12 +65,12 @@ impl Filesystem {
 
     /// Removes a name of anything but a directory.
     pub async fn unlink(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
-        self.backend.mutate(caller.request, Mutation::Unlink { parent, name }).await.map(|_| ())
+        self.change(caller.request, Mutation::Unlink { parent, name }).await.map(|_| ())
     }
 
     /// Removes an empty directory.
     pub async fn remove_directory(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
-        self.backend.mutate(caller.request, Mutation::RemoveDirectory { parent, name }).await.map(|_| ())
+        self.change(caller.request, Mutation::RemoveDirectory { parent, name }).await.map(|_| ())
     }
 
     /// Renames. A file whose bytes are not committed is flushed first, so that a crash never leaves
@@ -80,7 +89,7 @@ impl Filesystem {
             }
         }
         let mutation = Mutation::Rename { parent, name, new_parent, new_name, mode };
-        self.backend.mutate(caller.request, mutation).await.map(|_| ())
+        self.change(caller.request, mutation).await.map(|_| ())
     }
 
     async fn flush_named(
@@ -89,7 +98,7 @@ impl Filesystem {
         parent: InodeId,
         name: &Name,
     ) -> Result<(), ClientError> {
-        match self.backend.query(request, Query::Lookup { parent, name: name.clone() }).await {
+        match self.ask(request, Query::Lookup { parent, name: name.clone() }).await {
             Ok(QueryResult::Attributes(attributes)) => self.flush_inode(request, attributes.inode).await,
             Ok(_) => Err(unexpected("a lookup")),
             Err(ClientError::Fs(FsError::NotFound)) => Ok(()),
@@ -99,7 +108,7 @@ impl Filesystem {
 
     /// Target of a symlink.
     pub async fn read_link(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
-        match self.backend.query(caller.request, Query::ReadLink { inode }).await? {
+        match self.ask(caller.request, Query::ReadLink { inode }).await? {
             QueryResult::Bytes(target) => Ok(target),
             _ => Err(unexpected("a readlink")),
         }

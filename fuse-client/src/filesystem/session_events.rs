@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use cairn_common::client::ClientError;
+use cairn_common::client::{ClientError, ClientEvent};
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::metadata::SessionEvent;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -11,12 +11,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Filesystem;
 
 /// Runs until the session or the file system is gone.
-pub(crate) async fn run(filesystem: Weak<Filesystem>, mut events: UnboundedReceiver<SessionEvent>) {
+pub(crate) async fn run(filesystem: Weak<Filesystem>, mut events: UnboundedReceiver<ClientEvent>) {
     while let Some(event) = events.recv().await {
         let Some(filesystem) = filesystem.upgrade() else { return };
         match event {
-            SessionEvent::Flush { inode, ticket } => {
+            ClientEvent::Asked(SessionEvent::Recall { inode, ticket, .. }) => {
                 tokio::spawn(async move { filesystem.flush_for_another_mount(inode, ticket).await });
+            }
+            ClientEvent::NewGeneration(generation) => {
+                filesystem.backend.leases().adopt(generation);
+                filesystem.backend.check_in(generation);
             }
         }
     }
@@ -27,7 +31,7 @@ impl Filesystem {
         let request = RequestId::random();
         self.doubt_capability(inode);
         let Some(file) = self.files.get(inode) else {
-            self.answer_flush(request, inode, ticket).await;
+            self.answer_recall(request, inode, ticket).await;
             return;
         };
         while let Err(error) = self.flush_for_other(request, &file).await {
@@ -40,12 +44,12 @@ impl Filesystem {
                 _ => break,
             }
         }
-        self.answer_flush(request, inode, ticket).await;
+        self.answer_recall(request, inode, ticket).await;
     }
 
-    async fn answer_flush(&self, request: RequestId, inode: InodeId, ticket: u64) {
-        if let Err(error) = self.backend.flush_done(ticket).await {
-            tracing::warn!(%request, %inode, %error, "a flush could not be answered");
+    async fn answer_recall(&self, request: RequestId, inode: InodeId, ticket: u64) {
+        if let Err(error) = self.backend.recall_done(ticket, false).await {
+            tracing::warn!(%request, %inode, %error, "a recall could not be answered");
         }
     }
 }

@@ -36,7 +36,7 @@ impl Filesystem {
         check_name(&name)?;
         let capability_of = if name == CAPABILITY { self.files.get(inode) } else { None };
         let generation = capability_of.as_ref().map(|file| file.lock().capability_generation);
-        match self.backend.query(caller.request, Query::Xattr { inode, name }).await {
+        match self.ask(caller.request, Query::Xattr { inode, name }).await {
             Ok(QueryResult::Bytes(value)) => Ok(value),
             Ok(_) => Err(unexpected("a question for an attribute")),
             Err(error) => {
@@ -51,7 +51,7 @@ impl Filesystem {
 
     /// All names, each followed by a NUL.
     pub async fn xattr_names(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
-        match self.backend.query(caller.request, Query::Xattrs { inode }).await? {
+        match self.ask(caller.request, Query::Xattrs { inode }).await? {
             QueryResult::Names(names) => {
                 let mut list = Vec::new();
                 for name in names {
@@ -78,7 +78,7 @@ impl Filesystem {
             return Err(FsError::TooBig.into());
         }
         self.doubt_capability(inode);
-        let result = self.backend.mutate(caller.request, Mutation::SetXattr { inode, name, value, mode }).await;
+        let result = self.change(caller.request, Mutation::SetXattr { inode, name, value, mode }).await;
         self.doubt_capability(inode);
         result.map(|_| ())
     }
@@ -86,7 +86,7 @@ impl Filesystem {
     /// Removes a value.
     pub async fn remove_xattr(&self, caller: Caller, inode: InodeId, name: Bytes) -> Result<(), ClientError> {
         check_name(&name)?;
-        self.backend.mutate(caller.request, Mutation::RemoveXattr { inode, name }).await.map(|_| ())
+        self.change(caller.request, Mutation::RemoveXattr { inode, name }).await.map(|_| ())
     }
 
     /// From now on somebody may have set the capability.

@@ -85,7 +85,7 @@ async fn release(filesystem: &Filesystem, mut batch: Vec<Candidate>) {
     batch.dedup_by_key(|(file, mode, _)| (file.inode, *mode));
     let opens: Vec<(InodeId, OpenMode)> = batch.iter().map(|(file, mode, _)| (file.inode, *mode)).collect();
     let count = opens.len();
-    let released = filesystem.backend.submit(RequestId::random(), Mutation::Release { opens }).await;
+    let released = filesystem.submit(RequestId::random(), Mutation::Release { opens }).await;
     match released {
         Ok(_) | Err(ClientError::SessionFenced { .. }) => {}
         Err(error) => tracing::error!(%error, count, "registrations could not be released"),

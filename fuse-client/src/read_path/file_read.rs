@@ -108,8 +108,7 @@ impl Filesystem {
         let until = to.max((from / EXTENT_WINDOW + 1) * EXTENT_WINDOW);
         while at < to {
             let query = Query::Extents { inode: file.inode, from: at, to: until };
-            let QueryResult::Extents { extents, complete_to, size, data_version } =
-                self.backend.query(request, query).await?
+            let QueryResult::Extents { extents, complete_to, size, data_version } = self.ask(request, query).await?
             else {
                 return Err(unexpected("a question for extents"));
             };

@@ -106,7 +106,7 @@ impl Filesystem {
                 };
                 (commit, parts)
             };
-            let committed = self.backend.submit(request, mutation).await?;
+            let committed = self.submit(request, mutation).await?;
             let MutationResult::Committed { attributes, .. } = committed else {
                 return Err(unexpected("a commit"));
             };

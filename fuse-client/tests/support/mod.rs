@@ -10,15 +10,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::block_tree::covering_groups;
-use cairn_common::client::{ClientError, VerifiedRange};
-use cairn_common::clock::Timestamp;
+use cairn_common::client::{Answer, Changed, ClientError, ClientEvent, LeaseClock, Reclaimed, VerifiedRange};
+use cairn_common::clock::{SystemClock, Timestamp};
 use cairn_common::extent::{Extent, ExtentContent};
-use cairn_common::ids::{DataVersion, DiskId, InodeId, RequestId};
+use cairn_common::ids::{CommitSequence, DataVersion, DiskId, InodeId, LeaseGeneration, RequestId};
 use cairn_common::limits::INLINE_MAX_BYTES;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
-    Attributes, Mutation, MutationResult, NodeKind, Query, QueryResult, SessionEvent,
+    Attributes, ChangeEffects, Mutation, MutationResult, NodeKind, Query, QueryResult,
 };
 use cairn_mount::backend::Backend;
 use cairn_mount::filesystem::files::OpenOptions;
@@ -75,6 +75,22 @@ impl State {
         self.files.get_mut(&inode).ok_or(ClientError::Fs(FsError::Stale))
     }
 
+    fn answer(&mut self, query: Query) -> Result<QueryResult, ClientError> {
+        match query {
+            Query::Attributes { inode } => Ok(QueryResult::Attributes(self.file(inode)?.attributes)),
+            Query::Extents { inode, from, to } => {
+                let file = self.file(inode)?;
+                // Small pages, to have many.
+                let touching = file.extents.values().filter(|e| e.offset < to && e.end() > from);
+                let extents: Vec<Extent> = touching.take(3).cloned().collect();
+                let complete_to = if extents.len() < 3 { u64::MAX } else { extents[2].end() };
+                let (size, data_version) = (file.attributes.size, file.attributes.data_version);
+                Ok(QueryResult::Extents { extents, complete_to, size, data_version })
+            }
+            other => panic!("the test cluster does not know {other:?}"),
+        }
+    }
+
     fn apply(&mut self, mutation: Mutation) -> Result<MutationResult, ClientError> {
         let now = self.now();
         match mutation {
@@ -99,12 +115,12 @@ impl State {
                     data_version: DataVersion(1),
                 };
                 let file = self.files.entry(inode).or_insert(File { attributes, extents: BTreeMap::new() });
-                Ok(MutationResult::Node { attributes: file.attributes, created })
+                Ok(MutationResult::Node { attributes: file.attributes, created, exclusive: false })
             }
             Mutation::Open { inode, .. } => {
                 self.opens += 1;
                 let file = self.file(inode)?;
-                Ok(MutationResult::Opened { attributes: file.attributes, extents: None })
+                Ok(MutationResult::Opened { attributes: file.attributes, exclusive: false, extents: None })
             }
             Mutation::Release { .. } => Ok(MutationResult::Done),
             Mutation::SetAttributes { inode, changes } => {
@@ -205,41 +221,60 @@ pub(crate) struct FakeBackend(Arc<FakeCluster>);
 
 #[async_trait]
 impl Backend for FakeBackend {
-    async fn query(&self, _: RequestId, query: Query) -> Result<QueryResult, ClientError> {
+    async fn query(&self, _: RequestId, query: Query, _: bool) -> Result<Answer, ClientError> {
         tokio::task::yield_now().await;
         if took(&self.0.failing_reads) {
             return Err(timed_out());
         }
-        let mut state = self.0.state.lock();
-        match query {
-            Query::Attributes { inode } => Ok(QueryResult::Attributes(state.file(inode)?.attributes)),
-            Query::Extents { inode, from, to } => {
-                let file = state.file(inode)?;
-                // Small pages, to have many.
-                let touching = file.extents.values().filter(|e| e.offset < to && e.end() > from);
-                let extents: Vec<Extent> = touching.take(3).cloned().collect();
-                let complete_to = if extents.len() < 3 { u64::MAX } else { extents[2].end() };
-                let (size, data_version) = (file.attributes.size, file.attributes.data_version);
-                Ok(QueryResult::Extents { extents, complete_to, size, data_version })
-            }
-            other => panic!("the test cluster does not know {other:?}"),
-        }
+        let result = match self.0.state.lock().answer(query) {
+            Err(ClientError::Fs(error)) => Err(error),
+            answer => Ok(answer?),
+        };
+        Ok(Answer { result, sequence: CommitSequence(0), grant: None })
     }
 
-    async fn mutate(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError> {
-        self.submit(request, mutation).await
+    async fn mutate(
+        &self,
+        request: RequestId,
+        mutation: Mutation,
+        covered: Vec<InodeId>,
+    ) -> Result<Changed, ClientError> {
+        self.submit(request, mutation, covered).await
     }
 
-    fn submit(&self, _: RequestId, mutation: Mutation) -> BoxFuture<'static, Result<MutationResult, ClientError>> {
+    fn submit(
+        &self,
+        _: RequestId,
+        mutation: Mutation,
+        _: Vec<InodeId>,
+    ) -> BoxFuture<'static, Result<Changed, ClientError>> {
         let cluster = self.0.clone();
         let task = tokio::spawn(async move {
             if matches!(mutation, Mutation::Commit { .. }) {
                 let _late = cluster.commits.lock().await;
             }
-            cluster.state.lock().apply(mutation)
+            let result = match cluster.state.lock().apply(mutation) {
+                Err(ClientError::Fs(error)) => Err(error),
+                answer => Ok(answer?),
+            };
+            Ok(Changed { result, effects: ChangeEffects::default() })
         });
         Box::pin(async move { task.await.unwrap() })
     }
+
+    async fn reclaim(&self, _: RequestId, _: Vec<InodeId>) -> Result<Reclaimed, ClientError> {
+        Ok(Reclaimed { held: Vec::new(), sequence: CommitSequence(0), generation: LeaseGeneration(0) })
+    }
+
+    async fn return_leases(&self, _: RequestId, _: Vec<InodeId>) -> Result<(), ClientError> {
+        Ok(())
+    }
+
+    fn leases(&self) -> Arc<LeaseClock> {
+        Arc::new(LeaseClock::new(Arc::new(SystemClock)))
+    }
+
+    fn check_in(&self, _: LeaseGeneration) {}
 
     async fn put(&self, _: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError> {
         tokio::task::yield_now().await;
@@ -274,7 +309,7 @@ impl Backend for FakeBackend {
         Ok(VerifiedRange { offset: range.start, bytes: bytes.slice(range.start as usize..range.end as usize) })
     }
 
-    async fn flush_done(&self, _: u64) -> Result<(), ClientError> {
+    async fn recall_done(&self, _: u64, _: bool) -> Result<(), ClientError> {
         Ok(())
     }
 
@@ -288,7 +323,7 @@ impl Backend for FakeBackend {
 }
 
 /// A mount of the cluster, and the way to send it events.
-pub(crate) fn mount(cluster: &Arc<FakeCluster>) -> (Arc<Filesystem>, mpsc::UnboundedSender<SessionEvent>) {
+pub(crate) fn mount(cluster: &Arc<FakeCluster>) -> (Arc<Filesystem>, mpsc::UnboundedSender<ClientEvent>) {
     let (events, received) = mpsc::unbounded_channel();
     let settings = MountSettings {
         dirty_limit_bytes: 12 << 20,

@@ -7,7 +7,7 @@ use crate::block::BlockId;
 use crate::ids::DiskId;
 
 /// A run of a file's bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Extent {
     /// Offset in the file, in bytes.
     pub offset: u64,
@@ -45,7 +45,7 @@ impl Extent {
 }
 
 /// Where an extent's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExtentContent {
     /// In the metadata itself; at most [`crate::limits::INLINE_MAX_BYTES`].
     Inline(Bytes),
@@ -56,7 +56,7 @@ pub enum ExtentContent {
 }
 
 /// A place in a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BlockReference {
     /// The block.
     pub block: BlockId,

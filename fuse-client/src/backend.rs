@@ -37,8 +37,13 @@ pub trait Backend: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Changed, ClientError>>;
     /// Asks for shared leases on open files.
     async fn reclaim(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<Reclaimed, ClientError>;
-    /// Gives shared leases back.
-    async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError>;
+    /// Gives shared leases of a generation back; after an error they may still be taken.
+    async fn return_leases(
+        &self,
+        request: RequestId,
+        generation: LeaseGeneration,
+        inodes: Vec<InodeId>,
+    ) -> Result<(), ClientError>;
     /// How long leases may be acted on.
     fn leases(&self) -> Arc<LeaseClock>;
     /// Everything of earlier generations is dropped, leases of open files are reclaimed.
@@ -103,8 +108,13 @@ impl Backend for Cluster {
         self.metadata.reclaim(request, inodes).await
     }
 
-    async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError> {
-        self.metadata.return_leases(request, inodes).await
+    async fn return_leases(
+        &self,
+        request: RequestId,
+        generation: LeaseGeneration,
+        inodes: Vec<InodeId>,
+    ) -> Result<(), ClientError> {
+        self.metadata.return_leases(request, generation, inodes).await
     }
 
     fn leases(&self) -> Arc<LeaseClock> {

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod errno;
 pub mod filesystem;
 pub mod fuse_adapter;
+pub mod lease;
 pub mod open_files;
 pub mod read_path;
 pub mod settings;

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -117,6 +117,8 @@ pub(super) struct Session {
     pub(super) epoch: SessionEpoch,
     pub(super) tables: TableCache,
     pub(super) leases: Arc<LeaseClock>,
+    /// Returns of leases so far.
+    returns: AtomicU64,
     /// Ends the wait before the next keep-alive.
     pub(super) renew_now: Notify,
     table_fetch: tokio::sync::Mutex<()>,
@@ -149,6 +151,7 @@ impl MetadataClient {
             epoch,
             tables: TableCache::default(),
             leases: Arc::new(LeaseClock::new(clock)),
+            returns: AtomicU64::new(0),
             renew_now: Notify::new(),
             table_fetch: tokio::sync::Mutex::new(()),
             slots: SlotPool::new(slots.max(1)),
@@ -200,9 +203,16 @@ impl MetadataClient {
         }
     }
 
-    /// Gives shared leases back.
-    pub async fn return_leases(&self, request: RequestId, inodes: Vec<InodeId>) -> Result<(), ClientError> {
-        let message = MetadataRequest::ReturnLeases { session: self.session.id, inodes };
+    /// Gives shared leases of a generation back. After an error it is not known whether the leader has
+    /// taken them, and it may still do so.
+    pub async fn return_leases(
+        &self,
+        request: RequestId,
+        generation: LeaseGeneration,
+        inodes: Vec<InodeId>,
+    ) -> Result<(), ClientError> {
+        let number = self.session.returns.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = MetadataRequest::ReturnLeases { session: self.session.id, generation, number, inodes };
         self.session.done("return leases", request, &message, self.session.channel.deadline()).await
     }
 

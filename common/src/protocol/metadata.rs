@@ -68,10 +68,16 @@ pub enum MetadataRequest {
         /// The files, at most `MAX_LEASES_PER_MESSAGE`.
         inodes: Vec<InodeId>,
     },
-    /// Gives shared leases back that the mount does not need any more. Answer: `Done`.
+    /// Gives shared leases back that the mount does not need any more. Answer: `Done`. Ignored if the
+    /// session has another generation, or was answered a `number` at least as large under this one: a
+    /// copy that comes late must not take a lease that was granted since.
     ReturnLeases {
         /// The session.
         session: SessionId,
+        /// The generation of the leases.
+        generation: LeaseGeneration,
+        /// Ascends with every return of a session, from 1; a repeated attempt repeats it.
+        number: u64,
         /// At most `MAX_LEASES_PER_MESSAGE`.
         inodes: Vec<InodeId>,
     },
@@ -89,8 +95,9 @@ pub enum MetadataRequest {
         session: SessionId,
         /// The event's ticket.
         ticket: u64,
-        /// A program on the mount has the file open without a registration: asked when the last name
-        /// goes (`SessionEvent::Recall::last_name`). The mount counts as registered for reading then.
+        /// A program on the mount has the file open without a registration. The leader remembers it: a
+        /// last name that goes later asks no more. To `SessionEvent::Recall::last_name` it is the
+        /// answer, and the mount counts as registered for reading then.
         open: bool,
     },
     /// The partition table, unless the mount has it. Answer: `Table`.
@@ -120,7 +127,7 @@ pub struct Stamp {
 }
 
 /// What a new name is made to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NewNode {
     /// A regular file.
     File,
@@ -278,7 +285,7 @@ pub enum OpenMode {
 }
 
 /// What a rename does about an existing new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RenameMode {
     /// Replace it.
     Replace,
@@ -411,7 +418,7 @@ pub enum NodeKind {
 }
 
 /// Attributes of an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attributes {
     /// The inode.
     pub inode: InodeId,
@@ -444,7 +451,7 @@ pub struct Attributes {
 }
 
 /// An entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DirectoryEntry {
     /// Its name.
     pub name: Name,

@@ -266,7 +266,7 @@ impl Backend for FakeBackend {
         Ok(Reclaimed { held: Vec::new(), sequence: CommitSequence(0), generation: LeaseGeneration(0) })
     }
 
-    async fn return_leases(&self, _: RequestId, _: Vec<InodeId>) -> Result<(), ClientError> {
+    async fn return_leases(&self, _: RequestId, _: LeaseGeneration, _: Vec<InodeId>) -> Result<(), ClientError> {
         Ok(())
     }
 

@@ -1,0 +1,89 @@
+//! The exclusive lease of one file on this mount: whether writes may stay in memory. It is part of the
+//! replicated state; this is the mount's idea of it, which is never more than the state has.
+
+use std::time::Duration;
+
+use cairn_common::client::LeaseTime;
+
+/// After a refusal the lease is not asked for again for this long: the file goes from mount to mount.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A file's exclusive lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Exclusive {
+    state: State,
+    /// Not asked for before then.
+    not_before: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum State {
+    #[default]
+    None,
+    Held,
+    /// Somebody else waits for it: what is dirty is being flushed, and new writes wait.
+    GivingUp,
+}
+
+/// What became of a grant that an answer brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The lease is held.
+    Held,
+    /// There is none.
+    None,
+    /// The cluster thinks that this mount has it, but a recall overtook the answer: it is to be given
+    /// up unused.
+    GiveUp,
+}
+
+impl Exclusive {
+    /// Whether bytes, size and times may be changed in memory, and told from it.
+    pub fn may_buffer(&self, time: &LeaseTime) -> bool {
+        self.state == State::Held && time.exclusive_valid()
+    }
+
+    /// Whether the cluster may think that this mount has it.
+    pub fn is_held(&self) -> bool {
+        self.state != State::None
+    }
+
+    /// Whether it is being given up: new writes wait for the end of that.
+    pub fn is_being_given_up(&self) -> bool {
+        self.state == State::GivingUp
+    }
+
+    /// Whether it may be asked for.
+    pub fn may_ask(&self, now: Duration) -> bool {
+        self.state == State::None && now >= self.not_before
+    }
+
+    /// An answer said whether the session has it. `recalled`: a recall of it came since the question.
+    pub fn answered(&mut self, exclusive: bool, recalled: bool, now: Duration) -> Grant {
+        match (exclusive, self.state) {
+            (true, State::None) if recalled => Grant::GiveUp,
+            (true, State::None) => {
+                self.state = State::Held;
+                Grant::Held
+            }
+            (_, State::Held | State::GivingUp) => Grant::Held,
+            (false, State::None) => {
+                self.not_before = now + PAUSE;
+                Grant::None
+            }
+        }
+    }
+
+    /// Somebody else waits for it. Answers whether it was held.
+    pub fn recalled(&mut self) -> bool {
+        if self.state == State::Held {
+            self.state = State::GivingUp;
+        }
+        self.state == State::GivingUp
+    }
+
+    /// It is given up, or the cluster took it.
+    pub fn ended(&mut self) {
+        self.state = State::None;
+    }
+}

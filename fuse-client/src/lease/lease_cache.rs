@@ -1,0 +1,396 @@
+//! Everything that this mount remembers under shared leases, and when it may be told.
+//!
+//! An answer is installed for an inode when it was asked under the generation that is adopted now, the
+//! grant is of that generation and does not refuse the inode, no recall of the inode and no end of an
+//! own change of it came since the question, and no own change is at work on it. What is installed is
+//! told while the horizon is ahead and no own change is at work on it. A recall drops it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_common::client::LeaseTime;
+use cairn_common::extent::Extent;
+use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
+use cairn_common::name::Name;
+use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, LeaseGrant};
+
+use super::busy::Busy;
+use super::cached_inode::{CachedInode, KnownName};
+use super::fact::Fact;
+use super::questions::{Question, Questions};
+
+/// Kernel caches end so much before the leases that cover them.
+const KERNEL_MARGIN: Duration = Duration::from_millis(10);
+
+/// Inodes that are looked at after an answer to find some that can leave.
+const EVICTION_LOOKS: usize = 256;
+
+/// Bounds of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheLimits {
+    /// Inodes that are remembered, besides those of open files.
+    pub inodes: usize,
+    /// Names in directories that are remembered.
+    pub names: usize,
+}
+
+/// The cache.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseCache {
+    limits: CacheLimits,
+    pub(super) generation: LeaseGeneration,
+    pub(super) inodes: BTreeMap<InodeId, CachedInode>,
+    names_known: usize,
+    pub(super) questions: Questions,
+    /// Questions whose answer may bring an exclusive lease.
+    exclusive_questions: Questions,
+    pub(super) busy: Busy<InodeId>,
+    pub(super) busy_names: Busy<(InodeId, Name)>,
+    /// Open files: their leases are kept.
+    pins: BTreeMap<InodeId, u32>,
+    /// Given back, but the leader has not confirmed it: nothing is installed meanwhile.
+    returning: BTreeMap<InodeId, ()>,
+    /// Dropped here, to be given back.
+    surplus: VecDeque<InodeId>,
+    /// Until when the kernel may believe what it was told about an inode, remembered here or not.
+    told: BTreeMap<InodeId, Duration>,
+    /// Where the next look for something unused begins.
+    hand: InodeId,
+}
+
+impl LeaseCache {
+    /// An empty cache without a generation.
+    pub fn new(limits: CacheLimits) -> Self {
+        Self {
+            limits,
+            generation: LeaseGeneration(0),
+            inodes: BTreeMap::new(),
+            names_known: 0,
+            questions: Questions::default(),
+            exclusive_questions: Questions::default(),
+            busy: Busy::default(),
+            busy_names: Busy::default(),
+            pins: BTreeMap::new(),
+            returning: BTreeMap::new(),
+            surplus: VecDeque::new(),
+            told: BTreeMap::new(),
+            hand: InodeId(0),
+        }
+    }
+
+    /// Inodes that are remembered.
+    pub fn len(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.inodes.is_empty()
+    }
+
+    /// Drops everything and goes over to the grants of another leader, or of the same one after it has
+    /// taken all back. Answers the inodes that the kernel may believe something about.
+    pub fn adopt(&mut self, generation: LeaseGeneration, now: Duration) -> Vec<InodeId> {
+        self.generation = generation;
+        self.names_known = 0;
+        self.returning.clear();
+        self.surplus.clear();
+        self.inodes.clear();
+        let told = std::mem::take(&mut self.told);
+        told.into_iter().filter(|(_, until)| *until > now).map(|(inode, _)| inode).collect()
+    }
+
+    /// A recall: nothing is told about the inode any more, and no answer to an earlier question counts.
+    /// Answers whether the kernel may believe something about it.
+    pub fn recall(&mut self, inode: InodeId, exclusive: bool, now: Duration) -> bool {
+        self.questions.recalled(inode);
+        if exclusive {
+            self.exclusive_questions.recalled(inode);
+        }
+        self.forget(inode);
+        self.told.remove(&inode).is_some_and(|until| until > now)
+    }
+
+    pub(super) fn forget(&mut self, inode: InodeId) {
+        if let Some(cached) = self.inodes.remove(&inode) {
+            self.names_known -= cached.names_known();
+        }
+    }
+
+    /// Before a question is sent.
+    pub fn ask(&mut self) -> Question {
+        self.questions.ask(self.generation)
+    }
+
+    /// A question will have no answer.
+    pub fn abandoned(&mut self, question: Question) {
+        self.questions.end(question);
+    }
+
+    /// An answer came, with leases or without.
+    pub fn answered(
+        &mut self,
+        question: Question,
+        grant: Option<&LeaseGrant>,
+        sequence: CommitSequence,
+        facts: Vec<Fact>,
+    ) {
+        if let Some(grant) = grant.filter(|grant| grant.generation == self.generation) {
+            for fact in facts {
+                if !grant.refused.contains(&fact.inode()) {
+                    self.install(&question, sequence, fact);
+                }
+            }
+            self.evict();
+        }
+        self.questions.end(question);
+    }
+
+    /// Leases of open files came back, with their attributes.
+    pub fn reclaimed(
+        &mut self,
+        question: Question,
+        generation: LeaseGeneration,
+        sequence: CommitSequence,
+        held: Vec<Attributes>,
+    ) {
+        let grant = LeaseGrant { generation, refused: Vec::new() };
+        self.answered(question, Some(&grant), sequence, held.into_iter().map(Fact::Attributes).collect());
+    }
+
+    fn install(&mut self, question: &Question, sequence: CommitSequence, fact: Fact) {
+        let inode = fact.inode();
+        let is_busy = match &fact {
+            // Other names of a directory are not touched by a change of one of them.
+            Fact::Name { parent, name, .. } => self.busy_names.contains(&(*parent, name.clone())),
+            _ => self.busy.contains(&inode),
+        };
+        let current = question.generation == self.generation && self.questions.is_current(question, inode);
+        if is_busy || !current || self.generation.0 == 0 || self.is_returning(inode) {
+            return;
+        }
+        let cached = self.inodes.entry(inode).or_default();
+        cached.used = true;
+        let more_names = match fact {
+            Fact::Attributes(attributes) => {
+                cached.set_attributes(attributes, sequence);
+                0
+            }
+            Fact::Name { name, inode, .. } => cached.set_name(name, inode),
+            Fact::Parent { parent, .. } => {
+                cached.parent = Some(parent);
+                0
+            }
+            Fact::Target { target, .. } => {
+                cached.target = Some(target);
+                0
+            }
+            Fact::Xattr { name, value, .. } => {
+                cached.set_xattr(name, value);
+                0
+            }
+            Fact::XattrNames { names, .. } => {
+                cached.xattr_names = Some(names);
+                0
+            }
+            Fact::Page { after, entries, end, .. } => cached.add_page(after, &entries, end),
+            Fact::Extents { version, extents, .. } => {
+                cached.set_extents(version, extents);
+                0
+            }
+        };
+        self.count_names(more_names);
+    }
+
+    pub(super) fn is_returning(&self, inode: InodeId) -> bool {
+        self.returning.contains_key(&inode)
+    }
+
+    pub(super) fn count_names(&mut self, more: isize) {
+        self.names_known = self.names_known.saturating_add_signed(more);
+    }
+
+    // --- What may be told.
+
+    fn is_valid(&self, time: &LeaseTime) -> bool {
+        self.generation.0 != 0 && time.generation == self.generation && time.shared_valid()
+    }
+
+    fn told(&mut self, inode: InodeId, time: &LeaseTime) -> Option<&mut CachedInode> {
+        if !self.is_valid(time) || self.busy.contains(&inode) {
+            return None;
+        }
+        let cached = self.inodes.get_mut(&inode)?;
+        cached.used = true;
+        Some(cached)
+    }
+
+    /// Attributes.
+    pub fn attributes(&mut self, inode: InodeId, time: &LeaseTime) -> Option<Attributes> {
+        self.told(inode, time)?.attributes
+    }
+
+    /// What a name stands for.
+    pub fn name(&mut self, parent: InodeId, name: &Name, time: &LeaseTime) -> Option<KnownName> {
+        if !self.is_valid(time) || self.is_busy_name(parent, name) {
+            return None;
+        }
+        let cached = self.inodes.get_mut(&parent)?;
+        cached.used = true;
+        cached.name(name)
+    }
+
+    fn is_busy_name(&self, parent: InodeId, name: &Name) -> bool {
+        !self.busy_names.is_empty() && self.busy_names.contains(&(parent, name.clone()))
+    }
+
+    /// Where `..` of a directory leads.
+    pub fn parent(&mut self, inode: InodeId, time: &LeaseTime) -> Option<InodeId> {
+        self.told(inode, time)?.parent
+    }
+
+    /// The target of a symlink.
+    pub fn target(&mut self, inode: InodeId, time: &LeaseTime) -> Option<Bytes> {
+        self.told(inode, time)?.target.clone()
+    }
+
+    /// An extended attribute; `Some(None)`: it does not exist.
+    pub fn xattr(&mut self, inode: InodeId, name: &[u8], time: &LeaseTime) -> Option<Option<Bytes>> {
+        self.told(inode, time)?.xattr(name)
+    }
+
+    /// Names of all extended attributes.
+    pub fn xattr_names(&mut self, inode: InodeId, time: &LeaseTime) -> Option<Vec<Bytes>> {
+        self.told(inode, time)?.xattr_names.clone()
+    }
+
+    /// All extents of a file, if they are those of `version`.
+    pub fn extents(&mut self, inode: InodeId, version: DataVersion, time: &LeaseTime) -> Option<Vec<Extent>> {
+        let (known, extents) = self.told(inode, time)?.extents()?;
+        (known == version).then(|| extents.to_vec())
+    }
+
+    /// At most `limit` entries of a directory behind a cookie, with their attributes where those may be
+    /// told, and whether these are the last. `None` unless the whole listing is known.
+    pub fn page(
+        &mut self,
+        inode: InodeId,
+        after: u64,
+        limit: usize,
+        time: &LeaseTime,
+    ) -> Option<(Vec<DirectoryEntry>, bool)> {
+        let (mut entries, end) = self.told(inode, time)?.page(after, limit)?;
+        for entry in &mut entries {
+            entry.attributes = self.attributes(entry.inode, time);
+        }
+        Some((entries, end))
+    }
+
+    /// How long the kernel may believe attributes that it is given now; zero: not at all.
+    pub fn attribute_ttl(&mut self, inode: InodeId, time: &LeaseTime) -> Duration {
+        let ttl = time.shared_left().saturating_sub(KERNEL_MARGIN);
+        if ttl.is_zero() || self.attributes(inode, time).is_none() {
+            return Duration::ZERO;
+        }
+        self.tell(inode, time);
+        ttl
+    }
+
+    /// The same for a name that stands for this inode, or for none.
+    pub fn name_ttl(&mut self, parent: InodeId, name: &Name, stands_for: KnownName, time: &LeaseTime) -> Duration {
+        let ttl = time.shared_left().saturating_sub(KERNEL_MARGIN);
+        if ttl.is_zero() || self.name(parent, name, time) != Some(stands_for) {
+            return Duration::ZERO;
+        }
+        self.tell(parent, time);
+        ttl
+    }
+
+    fn tell(&mut self, inode: InodeId, time: &LeaseTime) {
+        self.told.insert(inode, time.horizon);
+        if self.told.len() > 2 * self.limits.inodes.max(1024) {
+            self.told.retain(|_, until| *until > time.now);
+        }
+    }
+
+    // --- Exclusive leases. Their state is with the files; here is what recalls do to questions.
+
+    /// Before a question is sent whose answer may bring an exclusive lease.
+    pub fn ask_exclusive(&mut self) -> Question {
+        self.exclusive_questions.ask(self.generation)
+    }
+
+    /// It was answered, about this inode, or not at all. Answers whether an exclusive recall of the
+    /// inode came meanwhile.
+    pub fn exclusive_answered(&mut self, question: Question, inode: Option<InodeId>) -> bool {
+        let recalled = inode.is_some_and(|inode| self.exclusive_questions.was_recalled(&question, inode));
+        self.exclusive_questions.end(question);
+        recalled
+    }
+
+    // --- Bounds.
+
+    /// A program opened the file: memory pressure does not take its lease.
+    pub fn pin(&mut self, inode: InodeId) {
+        *self.pins.entry(inode).or_default() += 1;
+    }
+
+    /// The reverse of [`Self::pin`].
+    pub fn unpin(&mut self, inode: InodeId) {
+        if let Some(pins) = self.pins.get_mut(&inode) {
+            *pins -= 1;
+            if *pins == 0 {
+                self.pins.remove(&inode);
+            }
+        }
+    }
+
+    /// Leases that memory pressure took and that the kernel believes nothing about any more, at most
+    /// `limit`, to be given back. Nothing is installed for them before [`Self::returned`].
+    pub fn take_surplus(&mut self, limit: usize, now: Duration) -> Vec<InodeId> {
+        let mut taken = Vec::new();
+        while let Some(inode) = self.surplus.front().copied() {
+            if taken.len() == limit || self.told.get(&inode).is_some_and(|until| *until > now) {
+                break;
+            }
+            self.surplus.pop_front();
+            taken.push(inode);
+        }
+        taken
+    }
+
+    /// The leader has taken them back.
+    pub fn returned(&mut self, inodes: &[InodeId]) {
+        for inode in inodes {
+            self.returning.remove(inode);
+        }
+    }
+
+    /// Second chance: what was not used since the hand came by last leaves.
+    fn evict(&mut self) {
+        let mut looked_at = 0;
+        while self.inodes.len() > self.limits.inodes || self.names_known > self.limits.names {
+            // What is kept now is looked at again after the next answer.
+            if looked_at == EVICTION_LOOKS {
+                return;
+            }
+            looked_at += 1;
+            let next = self.inodes.range_mut((Bound::Excluded(self.hand), Bound::Unbounded)).next();
+            let Some((inode, cached)) = next else {
+                self.hand = InodeId(0);
+                continue;
+            };
+            let inode = *inode;
+            self.hand = inode;
+            let kept = std::mem::take(&mut cached.used);
+            if kept || self.pins.contains_key(&inode) || self.busy.contains(&inode) {
+                continue;
+            }
+            self.forget(inode);
+            self.returning.insert(inode, ());
+            self.surplus.push_back(inode);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The rules, one by one. What they are together is checked with the leader's rules in the models.
+
+use std::time::Duration;
+
+use cairn_common::client::LeaseTime;
+use cairn_common::clock::Timestamp;
+use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
+use cairn_common::name::Name;
+use cairn_common::protocol::metadata::{
+    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind,
+};
+
+use super::*;
+
+const GENERATION: LeaseGeneration = LeaseGeneration(3);
+const DIRECTORY: InodeId = InodeId(1);
+const FILE: InodeId = InodeId(2);
+
+fn time() -> LeaseTime {
+    let seconds = Duration::from_secs;
+    LeaseTime { generation: GENERATION, horizon: seconds(10), exclusive_horizon: seconds(19), now: seconds(9) }
+}
+
+fn cache() -> LeaseCache {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 100, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    cache
+}
+
+fn granted() -> LeaseGrant {
+    LeaseGrant { generation: GENERATION, refused: Vec::new() }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes().to_vec()).unwrap()
+}
+
+fn attributes(inode: InodeId, size: u64) -> Attributes {
+    let time = Timestamp::default();
+    Attributes {
+        inode,
+        kind: if inode == FILE { NodeKind::File } else { NodeKind::Directory },
+        mode: 0o755,
+        links: 1,
+        uid: 0,
+        gid: 0,
+        device: 0,
+        size,
+        allocated: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        data_version: DataVersion(size),
+    }
+}
+
+fn facts(size: u64) -> Vec<Fact> {
+    vec![Fact::Attributes(attributes(FILE, size))]
+}
+
+fn size(cache: &mut LeaseCache) -> Option<u64> {
+    cache.attributes(FILE, &time()).map(|attributes| attributes.size)
+}
+
+fn learn(cache: &mut LeaseCache, sequence: u64, facts: Vec<Fact>) {
+    let question = cache.ask();
+    cache.answered(question, Some(&granted()), CommitSequence(sequence), facts);
+}
+
+fn effects(sequence: u64, changed: Vec<InodeId>, held: Vec<Attributes>) -> ChangeEffects {
+    ChangeEffects { sequence: CommitSequence(sequence), changed, held, generation: GENERATION }
+}
+
+#[test]
+fn told_while_the_horizon_is_ahead_and_never_under_another_generation() {
+    let mut cache = cache();
+    learn(&mut cache, 1, facts(7));
+    assert_eq!(size(&mut cache), Some(7));
+    assert_eq!(cache.attribute_ttl(FILE, &time()), Duration::from_millis(990));
+    let over = LeaseTime { now: time().horizon, ..time() };
+    assert_eq!(cache.attributes(FILE, &over), None);
+    assert_eq!(cache.attribute_ttl(FILE, &over), Duration::ZERO);
+    assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
+    assert_eq!(cache.adopt(LeaseGeneration(4), time().now), vec![FILE], "the kernel may still believe it");
+    assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
+}
+
+#[test]
+fn only_what_was_granted_is_kept() {
+    let mut cache = cache();
+    for grant in [
+        None,
+        Some(LeaseGrant { generation: LeaseGeneration(2), refused: Vec::new() }),
+        Some(LeaseGrant { generation: GENERATION, refused: vec![FILE] }),
+    ] {
+        let question = cache.ask();
+        cache.answered(question, grant.as_ref(), CommitSequence(1), facts(7));
+        assert_eq!(size(&mut cache), None);
+    }
+    let asked_before = cache.ask();
+    cache.adopt(LeaseGeneration(9), Duration::ZERO);
+    cache.adopt(GENERATION, Duration::ZERO);
+    let asked_under_another = cache.ask();
+    cache.adopt(LeaseGeneration(9), Duration::ZERO);
+    let grant = LeaseGrant { generation: LeaseGeneration(9), refused: Vec::new() };
+    cache.answered(asked_under_another, Some(&grant), CommitSequence(1), facts(7));
+    cache.answered(asked_before, Some(&grant), CommitSequence(1), facts(7));
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_recall_beats_every_earlier_question() {
+    let mut cache = cache();
+    let before = cache.ask();
+    assert!(!cache.recall(FILE, false, time().now));
+    let after = cache.ask();
+    cache.answered(before, Some(&granted()), CommitSequence(1), facts(7));
+    assert_eq!(size(&mut cache), None);
+    cache.answered(after, Some(&granted()), CommitSequence(2), facts(8));
+    assert_eq!(size(&mut cache), Some(8));
+    cache.attribute_ttl(FILE, &time());
+    assert!(cache.recall(FILE, false, time().now), "the kernel was told of it");
+    assert_eq!(size(&mut cache), None);
+    assert!(!cache.recall(FILE, false, time().now), "and is told to forget once");
+}
+
+#[test]
+fn an_own_change_is_busy_until_its_answer_and_beats_questions_of_before_its_end() {
+    let mut cache = cache();
+    learn(&mut cache, 1, facts(7));
+    let before = cache.ask();
+    let change = cache.begin(Touch { inodes: vec![FILE], names: Vec::new() });
+    assert_eq!(size(&mut cache), None, "busy");
+    let during = cache.ask();
+    cache.made(change, &effects(5, vec![FILE], vec![attributes(FILE, 9)]), Vec::new());
+    assert_eq!(size(&mut cache), Some(9));
+    for late in [before, during] {
+        cache.answered(late, Some(&granted()), CommitSequence(4), facts(7));
+        assert_eq!(size(&mut cache), Some(9));
+    }
+    let change = cache.begin(Touch { inodes: vec![FILE], names: Vec::new() });
+    cache.refused(change);
+    assert_eq!(size(&mut cache), Some(9), "nothing happened");
+}
+
+#[test]
+fn a_recall_during_an_own_change_leaves_nothing() {
+    let mut cache = cache();
+    learn(&mut cache, 1, facts(7));
+    let change = cache.begin(Touch { inodes: vec![FILE], names: Vec::new() });
+    cache.recall(FILE, false, time().now);
+    cache.made(change, &effects(5, vec![FILE], vec![attributes(FILE, 9)]), Vec::new());
+    assert_eq!(size(&mut cache), None);
+    learn(&mut cache, 6, facts(10));
+    let change = cache.begin(Touch { inodes: vec![FILE], names: Vec::new() });
+    cache.made(change, &effects(7, vec![FILE], Vec::new()), Vec::new());
+    assert_eq!(size(&mut cache), None, "changed, and not held any more");
+}
+
+#[test]
+fn the_newest_of_two_own_changes_wins_and_a_name_that_both_touched_is_asked_for() {
+    let mut cache = cache();
+    learn(&mut cache, 1, vec![Fact::Attributes(attributes(DIRECTORY, 0))]);
+    let touch = || Touch { inodes: vec![DIRECTORY], names: vec![(DIRECTORY, name("x"))] };
+    let (first, second) = (cache.begin(touch()), cache.begin(touch()));
+    let made = |sequence, stands_for| {
+        let names = vec![NameEffect::Name(DIRECTORY, name("x"), stands_for)];
+        (effects(sequence, vec![DIRECTORY], vec![attributes(DIRECTORY, sequence)]), names)
+    };
+    let (later, names) = made(9, None);
+    cache.made(second, &later, names);
+    assert_eq!(cache.name(DIRECTORY, &name("x"), &time()), None, "busy");
+    let (earlier, names) = made(8, Some(FILE));
+    cache.made(first, &earlier, names);
+    assert_eq!(cache.attributes(DIRECTORY, &time()).unwrap().size, 9);
+    assert_eq!(cache.name(DIRECTORY, &name("x"), &time()), None, "which came last is not known");
+}
+
+#[test]
+fn names_in_an_own_new_directory_are_all_known() {
+    let mut cache = cache();
+    let new = InodeId(9);
+    let mutation = Mutation::Create {
+        parent: DIRECTORY,
+        name: name("new"),
+        node: NewNode::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        exclusive: true,
+        open: None,
+        exclusive_lease: false,
+    };
+    let change = cache.begin(Touch::of(&mutation, &cache));
+    let result = MutationResult::Node { attributes: attributes(new, 0), created: true, exclusive: false };
+    let held = vec![attributes(DIRECTORY, 1), attributes(new, 0)];
+    cache.made(change, &effects(1, vec![DIRECTORY, new], held), NameEffect::of(&mutation, &result, (None, None)));
+    assert_eq!(cache.name(DIRECTORY, &name("new"), &time()), Some(KnownName::Present(new)));
+    assert_eq!(cache.name(DIRECTORY, &name("other"), &time()), None);
+    assert_eq!(cache.name(new, &name("x"), &time()), Some(KnownName::Absent));
+    assert_eq!(cache.page(new, 0, 10, &time()), Some((Vec::new(), true)));
+    assert_eq!(cache.xattr(new, b"user.x", &time()), Some(None));
+    assert_eq!(cache.parent(new, &time()), Some(DIRECTORY));
+    let change = cache.begin(Touch { inodes: vec![new], names: vec![(new, name("x"))] });
+    assert_eq!(cache.name(new, &name("x"), &time()), None);
+    assert_eq!(cache.name(new, &name("y"), &time()), Some(KnownName::Absent), "other names are not busy");
+    let names = vec![NameEffect::Name(new, name("x"), Some(FILE))];
+    cache.made(change, &effects(2, vec![new, FILE], vec![attributes(new, 1), attributes(FILE, 0)]), names);
+    assert_eq!(cache.name(new, &name("x"), &time()), Some(KnownName::Present(FILE)));
+    assert_eq!(cache.name(new, &name("y"), &time()), Some(KnownName::Absent));
+    assert_eq!(cache.page(new, 0, 10, &time()), None, "the entry's cookie is not known");
+}
+
+#[test]
+fn a_listing_is_complete_when_its_pages_follow_each_other() {
+    let mut cache = cache();
+    let entry = |cookie: u64| DirectoryEntry {
+        name: name(&format!("n{cookie}")),
+        inode: InodeId(100 + cookie),
+        kind: NodeKind::File,
+        cookie,
+        attributes: Some(attributes(InodeId(100 + cookie), cookie)),
+    };
+    let page = |after, cookies: &[u64], end| {
+        let entries: Vec<_> = cookies.iter().map(|cookie| entry(*cookie)).collect();
+        vec![Fact::Page { inode: DIRECTORY, after, entries, end }]
+    };
+    learn(&mut cache, 1, page(0, &[3, 4], false));
+    learn(&mut cache, 1, page(5, &[6], true));
+    assert_eq!(cache.page(DIRECTORY, 0, 10, &time()), None, "a gap");
+    learn(&mut cache, 1, page(4, &[5], true));
+    let (entries, end) = cache.page(DIRECTORY, 3, 10, &time()).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.cookie).collect::<Vec<_>>(), [4, 5]);
+    assert!(end && entries[0].attributes.is_none(), "entries need leases of their own");
+    assert!(!cache.page(DIRECTORY, 0, 2, &time()).unwrap().1);
+    assert_eq!(cache.name(DIRECTORY, &name("zz"), &time()), Some(KnownName::Absent));
+}
+
+#[test]
+fn the_cache_is_bounded_and_keeps_what_is_used_or_open() {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 4, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    cache.pin(InodeId(50));
+    for inode in 50..60 {
+        learn(&mut cache, 1, vec![Fact::Attributes(attributes(InodeId(inode), 1))]);
+    }
+    assert_eq!(cache.len(), 4);
+    assert!(cache.attributes(InodeId(50), &time()).is_some(), "open");
+    let surplus = cache.take_surplus(100, time().now);
+    assert_eq!(surplus.len(), 6);
+    let gone = surplus[0];
+    learn(&mut cache, 2, vec![Fact::Attributes(attributes(gone, 1))]);
+    assert!(cache.attributes(gone, &time()).is_none(), "the leader may forget the lease any moment");
+    cache.returned(&surplus);
+    learn(&mut cache, 2, vec![Fact::Attributes(attributes(gone, 1))]);
+    assert!(cache.attributes(gone, &time()).is_some());
+}
+
+#[test]
+fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
+    let mut cache = cache();
+    let mut lease = Exclusive::default();
+    let question = cache.ask_exclusive();
+    cache.recall(FILE, true, Duration::ZERO);
+    let recalled = cache.exclusive_answered(question, Some(FILE));
+    assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::GiveUp);
+    assert!(!lease.may_buffer(&time()) && lease.may_ask(Duration::ZERO));
+    let question = cache.ask_exclusive();
+    cache.recall(FILE, false, Duration::ZERO);
+    let recalled = cache.exclusive_answered(question, Some(FILE));
+    assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::Held);
+    assert!(lease.may_buffer(&time()));
+    assert!(!lease.may_buffer(&LeaseTime { now: time().exclusive_horizon, ..time() }));
+    assert!(lease.recalled() && !lease.may_buffer(&time()));
+    lease.ended();
+    assert_eq!(lease.answered(false, false, Duration::ZERO), Grant::None);
+    assert!(!lease.may_ask(Duration::from_millis(999)) && lease.may_ask(Duration::from_secs(1)));
+}

@@ -27,7 +27,12 @@ struct Ban {
 }
 
 /// Rooms that must give the same result everywhere and always.
-const PURE: &[&str] = &["metadata-server/src/namespace/", "metadata-server/src/placement/", "fuse-client/src/lease/"];
+const PURE: &[&str] = &[
+    "metadata-server/src/namespace/",
+    "metadata-server/src/placement/",
+    "metadata-server/src/lease/",
+    "fuse-client/src/lease/",
+];
 const EVERYWHERE: &[&str] = &[""];
 const SERVERS_AND_MOUNT: &[&str] =
     &["common/src/", "metadata-server/src/", "chunk-server/src/", "fuse-client/src/", "control/src/"];

@@ -1,7 +1,8 @@
 //! The metadata server: names, inodes, extent maps, sessions, the cluster map, under Raft.
 //! Writes flow service → raft → namespace → storage. It never touches file bytes above the inline
-//! limit. `namespace` and `placement` are pure: no tokio, clock, randomness or hash-map order.
+//! limit. `namespace`, `placement` and `lease` are pure: no tokio, clock, randomness or hash-map order.
 
+pub mod lease;
 pub mod namespace;
 pub mod placement;
 pub mod raft;

@@ -48,7 +48,8 @@ pub enum MetadataRequest {
         /// What.
         mutation: Mutation,
         /// Inodes whose cached state the mount has put aside until the answer comes: its own leases
-        /// on them need no recall.
+        /// on them need no recall. A file whose last name goes is not among them while a program on the
+        /// mount has it open: the mount is asked like every other.
         covered: Vec<InodeId>,
     },
     /// A linearizable read. Answer: `Answered`.
@@ -95,9 +96,9 @@ pub enum MetadataRequest {
         session: SessionId,
         /// The event's ticket.
         ticket: u64,
-        /// A program on the mount has the file open without a registration. The leader remembers it: a
-        /// last name that goes later asks no more. To `SessionEvent::Recall::last_name` it is the
-        /// answer, and the mount counts as registered for reading then.
+        /// A program on the mount has the file open, registered or not. The leader remembers it and asks
+        /// again when the last name goes (`SessionEvent::Recall::last_name`): a mount that says yes then
+        /// counts as registered for reading once more, and releases that when it has closed the file.
         open: bool,
     },
     /// The partition table, unless the mount has it. Answer: `Table`.

@@ -9,7 +9,7 @@ use cairn_common::block::BlockId;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::PoolId;
 use cairn_common::ids::{
-    ChunkNodeId, ClusterId, DiskId, DiskUuid, Incarnation, InodeId, SessionEpoch, SessionId, TableEpoch,
+    ChunkNodeId, ClusterId, CommitSequence, DiskId, DiskUuid, Incarnation, InodeId, SessionEpoch, SessionId, TableEpoch,
 };
 use cairn_common::partition_table::{DiskLocation, PartitionTable};
 
@@ -17,7 +17,7 @@ use super::fault::corrupt;
 use super::keys::{self, CLUSTER_WIDE, Counter, KeyFields, ROWS_PER_CHUNK, Table, VOLUME};
 use super::ops::partition_chunk;
 use super::read::{self, Direction};
-use super::records::{self, ChunkNode, Cluster, Disk, Open, Session};
+use super::records::{self, ChunkNode, Cluster, Disk, Session};
 use crate::storage::{ReadView, StorageError};
 
 /// What a cluster is for its whole life, and the feature level.
@@ -184,20 +184,31 @@ pub fn open_files(view: &dyn ReadView, session: SessionId) -> Result<u64, Storag
     Ok(count)
 }
 
-/// Sessions that have a file open for writing, by number.
-pub fn writers_of(view: &dyn ReadView, inode: InodeId) -> Result<Vec<SessionId>, StorageError> {
-    let mut writers = Vec::new();
-    read::scan(view, keys::opens(inode), Direction::Forward, &mut |key, value| {
+/// The session that holds a file exclusively.
+pub fn exclusive_holder(view: &dyn ReadView, inode: InodeId) -> Result<Option<SessionId>, StorageError> {
+    read::exclusive_holder(view, inode)
+}
+
+/// Files that a session holds exclusively, by number, at most `limit`. Looks at all that it has open:
+/// for people, not for a request path.
+pub fn held_exclusively(view: &dyn ReadView, session: SessionId, limit: usize) -> Result<Vec<InodeId>, StorageError> {
+    let mut held = Vec::new();
+    read::scan(view, keys::session_opens(session), Direction::Forward, &mut |key, _| {
         let mut fields = KeyFields::of(key);
         fields.u64()?;
-        let session = SessionId(fields.u64()?);
+        let inode = InodeId(fields.u64()?);
         fields.end()?;
-        if records::decode::<Open>(value)?.writers > 0 {
-            writers.push(session);
+        if read::exclusive_holder(view, inode)? == Some(session) {
+            held.push(inode);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(if held.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    Ok(writers)
+    Ok(held)
+}
+
+/// The commit that last changed a versioned record: what a view shows.
+pub fn commit_sequence(view: &dyn ReadView) -> Result<CommitSequence, StorageError> {
+    read::counter(view, Counter::CommitSequence, 0).map(CommitSequence)
 }
 
 /// Replicas that repair must make, in key order, behind `after`.

@@ -7,7 +7,8 @@
 use cairn_common::block::BlockId;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{
-    ChunkNodeId, ClusterId, DiskId, MetadataNodeId, PartitionId, RequestId, SessionEpoch, SessionId, TableEpoch,
+    ChunkNodeId, ClusterId, DiskId, InodeId, MetadataNodeId, PartitionId, RequestId, SessionEpoch, SessionId,
+    TableEpoch,
 };
 use cairn_common::partition_table::PartitionRow;
 use cairn_common::protocol::FsError;
@@ -52,12 +53,17 @@ pub enum Action {
         /// The session.
         session: SessionId,
     },
-    /// A mount's change, exactly once. Outcome: `Mutated`, `Fenced` or `BadSequence`.
+    /// A mount's change, exactly once. Outcome: `Mutated`, `Fenced`, `BadSequence` or `NotPinned`.
     Mutate {
         /// Who, and which slot.
         stamp: Stamp,
         /// What.
         mutation: Mutation,
+        /// Inodes on which the leader has recalled every lease and grants none.
+        pinned: Vec<InodeId>,
+        /// Sessions that have the file open whose last name goes, one reader each; None if nobody was
+        /// asked, and then no file may lose its last name.
+        keep_open: Option<Vec<SessionId>>,
     },
     /// Makes a chunk server known or updates its address, name, domain, disks. Outcome: `Registered`.
     RegisterChunkServer(Registration),
@@ -106,8 +112,13 @@ pub enum Outcome {
         /// Its epoch.
         epoch: SessionEpoch,
     },
-    /// Result of a change, new or remembered from the slot.
-    Mutated(Result<MutationResult, FsError>),
+    /// A change was made or has failed, now or earlier (remembered from the slot).
+    Mutated {
+        /// Its result.
+        result: Result<MutationResult, FsError>,
+        /// Inodes whose records it wrote or removed, ascending.
+        changed: Vec<InodeId>,
+    },
     /// The session is gone or has another epoch; nothing changed.
     Fenced,
     /// The slot's sequence is neither the last nor the next; nothing changed.
@@ -128,4 +139,11 @@ pub enum Outcome {
     },
     /// A metadata node id.
     MetadataNode(MetadataNodeId),
+    /// The change would have touched inodes that are not pinned, or that another session holds
+    /// exclusively, or would have taken a file's last name without asking who has it open. Nothing
+    /// changed, the slot neither.
+    NotPinned {
+        /// These inodes, ascending.
+        inodes: Vec<InodeId>,
+    },
 }

@@ -44,6 +44,8 @@ pub(crate) enum Table {
     Orphan = 0x18,
     /// `{inode}` → how far the removal of its dead extents has come.
     Garbage = 0x19,
+    /// `{inode}` → the session that holds the file exclusively; it has the file open for writing.
+    Exclusive = 0x1a,
     /// Cluster-wide: `{pool u16}{hash}{volume}{inode}{offset}`: which extents use a block.
     Backref = 0x20,
     /// Cluster-wide: `{pool u16}{hash}{disk u32}`: replicas that repair must make.
@@ -66,7 +68,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// Every table.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Cluster,
         Self::Counter,
         Self::Inode,
@@ -79,6 +81,7 @@ impl Table {
         Self::SessionOpen,
         Self::Orphan,
         Self::Garbage,
+        Self::Exclusive,
         Self::Backref,
         Self::Repair,
         Self::Session,
@@ -225,6 +228,10 @@ pub(crate) fn orphan(inode: InodeId) -> Vec<u8> {
 
 pub(crate) fn garbage(inode: InodeId) -> Vec<u8> {
     key(Table::Garbage, VOLUME, &[&inode.0.to_be_bytes()])
+}
+
+pub(crate) fn exclusive(inode: InodeId) -> Vec<u8> {
+    key(Table::Exclusive, VOLUME, &[&inode.0.to_be_bytes()])
 }
 
 pub(crate) fn backref(block: &BlockId, inode: InodeId, offset: u64) -> Vec<u8> {

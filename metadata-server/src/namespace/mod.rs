@@ -12,6 +12,7 @@ pub mod invariants;
 mod keys;
 mod ops;
 pub mod partition_blocks;
+pub mod plan;
 mod queries;
 mod read;
 mod records;
@@ -19,6 +20,7 @@ mod removal;
 mod state;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Query, QueryResult};
@@ -46,7 +48,9 @@ fn apply_within(tx: &mut Transaction<'_>, command: &Command, max_removals: usize
         }
         Action::OpenSession { client, slots } => ops::open_session(state, client, *slots),
         Action::EndSession { session } => ops::end_session(state, *session).map(|()| Outcome::Done),
-        Action::Mutate { stamp, mutation } => ops::mutate(state, stamp, mutation),
+        Action::Mutate { stamp, mutation, pinned, keep_open } => {
+            ops::mutate(state, stamp, mutation, pinned, keep_open.as_deref())
+        }
         Action::RegisterChunkServer(registration) => ops::register(state, registration),
         Action::InstallRows { base, rows } => ops::install_rows(state, *base, rows),
         Action::RecordDamage { damaged } => ops::record_damage(state, damaged).map(|()| Outcome::Done),

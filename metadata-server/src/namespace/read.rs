@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use cairn_common::ids::{CommitSequence, InodeId};
+use cairn_common::ids::{CommitSequence, InodeId, SessionId};
 use cairn_common::protocol::FsError;
 
 use super::fault::{Fault, corrupt};
@@ -60,6 +60,11 @@ pub(crate) fn file(view: &dyn ReadView, id: InodeId) -> Result<Inode, Fault> {
     } else {
         Err(FsError::Invalid.into())
     }
+}
+
+/// The session that holds a file exclusively.
+pub(crate) fn exclusive_holder(view: &dyn ReadView, id: InodeId) -> Result<Option<SessionId>, StorageError> {
+    Ok(plain::<Number>(view, &keys::exclusive(id))?.map(|session| SessionId(session.0)))
 }
 
 /// The entry of a name, if it is there.

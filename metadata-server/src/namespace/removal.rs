@@ -17,7 +17,7 @@ use crate::storage::StorageError;
 
 /// Removes an inode with everything that hangs on it; its last name is gone already.
 pub(crate) fn remove_inode(state: &mut State<'_, '_>, id: InodeId, mut inode: Inode) -> Result<(), StorageError> {
-    state.delete(keys::inode(id));
+    state.delete_inode(id);
     state.count_down(Counter::Inodes)?;
     if inode.xattr_list_bytes > 0 {
         for key in read::keys_of(state.view(), keys::xattrs(id))? {

@@ -3,12 +3,12 @@
 
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{CommitSequence, InodeId};
-use cairn_common::protocol::FsError;
 
 use super::fault::{Fault, corrupt};
 use super::keys::{self, Counter};
 use super::read;
 use super::records::{self, Inode, Number, Record, Versioned};
+use super::touched::Touched;
 use crate::storage::{ReadView, StorageError, Transaction};
 
 /// One command at work.
@@ -20,6 +20,8 @@ pub(crate) struct State<'t, 'base> {
     pub(crate) sequence: CommitSequence,
     /// Extents that the command may still remove; what is beyond becomes garbage.
     pub(crate) removals_left: usize,
+    /// What it touches.
+    pub(crate) touched: Touched,
 }
 
 impl<'t, 'base> State<'t, 'base> {
@@ -29,24 +31,33 @@ impl<'t, 'base> State<'t, 'base> {
         max_removals: usize,
     ) -> Result<Self, StorageError> {
         let last = read::counter(tx, Counter::CommitSequence, 0)?;
-        Ok(Self { tx, time, sequence: CommitSequence(last + 1), removals_left: max_removals })
+        Ok(Self {
+            tx,
+            time,
+            sequence: CommitSequence(last + 1),
+            removals_left: max_removals,
+            touched: Touched::default(),
+        })
     }
 
     /// Does something whose changes are gathered apart, and kept only if it succeeds.
     pub(crate) fn atomically<T>(
         &mut self,
         work: impl FnOnce(&mut State<'_, '_>) -> Result<T, Fault>,
-    ) -> Result<Result<T, FsError>, StorageError> {
+    ) -> Result<T, Fault> {
         let mut own = Transaction::new(&*self.tx);
-        let mut state =
-            State { tx: &mut own, time: self.time, sequence: self.sequence, removals_left: self.removals_left };
-        let result = Fault::split(work(&mut state))?;
-        if result.is_ok() {
-            for (key, change) in own.into_changes() {
-                match change {
-                    Some(value) => self.tx.put(key, value),
-                    None => self.tx.delete(key),
-                }
+        let mut state = State {
+            tx: &mut own,
+            time: self.time,
+            sequence: self.sequence,
+            removals_left: self.removals_left,
+            touched: Touched::default(),
+        };
+        let result = work(&mut state)?;
+        for (key, change) in own.into_changes() {
+            match change {
+                Some(value) => self.tx.put(key, value),
+                None => self.tx.delete(key),
             }
         }
         Ok(result)
@@ -71,7 +82,13 @@ impl<'t, 'base> State<'t, 'base> {
     }
 
     pub(crate) fn put_inode(&mut self, id: InodeId, inode: &Inode) {
+        self.touched.changed.insert(id);
         self.put_versioned(keys::inode(id), inode);
+    }
+
+    pub(crate) fn delete_inode(&mut self, id: InodeId) {
+        self.touched.changed.insert(id);
+        self.delete(keys::inode(id));
     }
 
     /// Counts one up and gives the new number: an id that was never given before.

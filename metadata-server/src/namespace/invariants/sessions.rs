@@ -8,7 +8,7 @@ use cairn_common::protocol::metadata::MutationResult;
 use super::{Findings, each};
 use crate::namespace::keys::{self, Counter, Table};
 use crate::namespace::read;
-use crate::namespace::records::{Marker, Open, Session, Slot};
+use crate::namespace::records::{Marker, Number, Open, Session, Slot};
 use crate::storage::{ReadView, StorageError};
 
 pub(super) fn check(view: &dyn ReadView, findings: &mut Findings) -> Result<(), StorageError> {
@@ -37,6 +37,15 @@ pub(super) fn check(view: &dyn ReadView, findings: &mut Findings) -> Result<(), 
         key.end()?;
         let other = read::plain::<Open>(view, &keys::open(id, session))?.is_some();
         findings.expect(other, || format!("session {session} has inode {id} open, which does not know"));
+        Ok(())
+    })?;
+    each::<Number>(view, Table::Exclusive, &mut |mut key, holder| {
+        let (id, session) = (InodeId(key.u64()?), SessionId(holder.0));
+        key.end()?;
+        let open = read::plain::<Open>(view, &keys::open(id, session))?;
+        findings.expect(open.is_some_and(|open| open.writers > 0), || {
+            format!("session {session} holds inode {id} exclusively and has it not open for writing")
+        });
         Ok(())
     })?;
     each::<Slot>(view, Table::Slot, &mut |mut key, slot| {

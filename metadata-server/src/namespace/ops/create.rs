@@ -30,6 +30,7 @@ pub(super) struct Create<'m> {
     pub(super) gid: u32,
     pub(super) exclusive: bool,
     pub(super) open: Option<OpenMode>,
+    pub(super) exclusive_lease: bool,
 }
 
 pub(super) fn create(state: &mut State<'_, '_>, session: SessionId, new: &Create<'_>) -> Result<MutationResult, Fault> {
@@ -44,16 +45,16 @@ pub(super) fn create(state: &mut State<'_, '_>, session: SessionId, new: &Create
             return Err(FsError::Exists.into());
         }
         let inode = read::named_inode(state.view(), existing.inode)?;
-        if let Some(mode) = new.open {
-            opens::add(state, session, existing.inode, mode)?;
-        }
-        return Ok(MutationResult::Node { attributes: inode.attributes(existing.inode), created: false });
+        state.touched.shown.insert(existing.inode);
+        let exclusive = open(state, session, existing.inode, new)?;
+        return Ok(MutationResult::Node { attributes: inode.attributes(existing.inode), created: false, exclusive });
     }
     let id = InodeId(state.next(Counter::LastInode, InodeId::ROOT.0)?);
     if id.0 > LAST_INODE {
         return Err(FsError::NoSpace.into());
     }
     state.next(Counter::Inodes, 0)?;
+    state.touched.made.insert(id);
     let mut inode = new_inode(kind, new.mode, new.uid, new.gid, state.time);
     inherit(&parent, &mut inode);
     inode.device = device;
@@ -67,10 +68,16 @@ pub(super) fn create(state: &mut State<'_, '_>, session: SessionId, new: &Create
     }
     state.put_inode(id, &inode);
     directory::insert(state, new.parent, new.name.as_bytes(), NewEntry { inode: id, kind, cookie: None })?;
-    if let Some(mode) = new.open {
-        opens::add(state, session, id, mode)?;
+    let exclusive = open(state, session, id, new)?;
+    Ok(MutationResult::Node { attributes: inode.attributes(id), created: true, exclusive })
+}
+
+/// Opens the file if that is asked for; whether the session holds it exclusively now.
+fn open(state: &mut State<'_, '_>, session: SessionId, id: InodeId, new: &Create<'_>) -> Result<bool, Fault> {
+    match new.open {
+        Some(mode) => opens::register(state, session, id, mode, new.exclusive_lease),
+        None => opens::holds(state, session, id),
     }
-    Ok(MutationResult::Node { attributes: inode.attributes(id), created: true })
 }
 
 /// A setgid directory hands its group down, and to directories the bit as well.

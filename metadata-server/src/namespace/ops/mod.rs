@@ -19,7 +19,7 @@ mod xattr;
 
 pub(crate) use chunk_servers::register;
 pub(crate) use initialize::{allocate_metadata_node, initialize, raise_feature_level};
-pub(crate) use mutate::mutate;
+pub(crate) use mutate::{mutate, needs_pins};
 pub(crate) use partition_rows::{chunk as partition_chunk, install_rows};
 pub(crate) use repair::{record_damage, record_repair};
 pub(crate) use sessions::{end_session, open_session};

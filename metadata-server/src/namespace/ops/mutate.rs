@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use cairn_common::codec;
-use cairn_common::ids::SessionId;
+use cairn_common::ids::{InodeId, SessionId};
 use cairn_common::protocol::metadata::{Mutation, MutationResult, Stamp};
 
 use super::commit::{self, Commit};
@@ -18,7 +18,13 @@ use crate::namespace::records::{Session, Slot};
 use crate::namespace::state::State;
 use crate::storage::StorageError;
 
-pub(crate) fn mutate(state: &mut State<'_, '_>, stamp: &Stamp, mutation: &Mutation) -> Result<Outcome, StorageError> {
+pub(crate) fn mutate(
+    state: &mut State<'_, '_>,
+    stamp: &Stamp,
+    mutation: &Mutation,
+    pinned: &[InodeId],
+    keep_open: Option<&[SessionId]>,
+) -> Result<Outcome, StorageError> {
     let session = read::plain::<Session>(state.view(), &keys::session(stamp.session))?;
     let Some(session) = session.filter(|session| session.epoch == stamp.epoch) else {
         return Ok(Outcome::Fenced);
@@ -32,22 +38,48 @@ pub(crate) fn mutate(state: &mut State<'_, '_>, stamp: &Stamp, mutation: &Mutati
     if let Some(slot) = slot
         && slot.sequence == stamp.sequence
     {
+        let changed = slot.changed;
         return codec::decode(&slot.outcome)
-            .map(Outcome::Mutated)
+            .map(|result| Outcome::Mutated { result, changed })
             .map_err(|error| corrupt(format!("outcome in slot {} of session {}: {error}", stamp.slot, stamp.session)));
     }
     if stamp.sequence - 1 != last {
         return Ok(Outcome::BadSequence);
     }
-    let changed = state.atomically(|own| perform(own, stamp.session, mutation))?;
-    let outcome = codec::encode(&changed).map_err(|error| StorageError::Engine(format!("slot outcome: {error}")))?;
-    state.put(slot_key, &Slot { sequence: stamp.sequence, outcome: Bytes::from(outcome) });
-    Ok(Outcome::Mutated(changed))
+    let performed = state.atomically(|own| {
+        let result = perform(own, stamp.session, mutation, keep_open)?;
+        if needs_pins(mutation) {
+            own.touched.check(own.view(), stamp.session, pinned, keep_open.is_some())?;
+        }
+        Ok((result, own.touched.changed.iter().copied().collect()))
+    });
+    let (result, changed): (_, Vec<InodeId>) = match performed {
+        Ok((result, changed)) => (Ok(result), changed),
+        Err(Fault::Fs(error)) => (Err(error), Vec::new()),
+        Err(Fault::NotPinned(inodes)) => return Ok(Outcome::NotPinned { inodes }),
+        Err(Fault::Storage(error)) => return Err(error),
+    };
+    let outcome = codec::encode(&result).map_err(|error| StorageError::Engine(format!("slot outcome: {error}")))?;
+    let slot = Slot { sequence: stamp.sequence, changed: changed.clone(), outcome: Bytes::from(outcome) };
+    state.put(slot_key, &slot);
+    Ok(Outcome::Mutated { result, changed })
 }
 
-fn perform(state: &mut State<'_, '_>, session: SessionId, mutation: &Mutation) -> Result<MutationResult, Fault> {
+/// What gives back changes nothing that a mount can see: of a file that goes with its last open there
+/// is no name and no open left.
+pub(crate) fn needs_pins(mutation: &Mutation) -> bool {
+    !matches!(mutation, Mutation::Release { .. } | Mutation::GiveUpExclusive { .. })
+}
+
+fn perform(
+    state: &mut State<'_, '_>,
+    session: SessionId,
+    mutation: &Mutation,
+    keep_open: Option<&[SessionId]>,
+) -> Result<MutationResult, Fault> {
+    let openers = keep_open.unwrap_or_default();
     match mutation {
-        Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open } => create::create(
+        Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease } => create::create(
             state,
             session,
             &Create {
@@ -59,16 +91,20 @@ fn perform(state: &mut State<'_, '_>, session: SessionId, mutation: &Mutation) -
                 gid: *gid,
                 exclusive: *exclusive,
                 open: *open,
+                exclusive_lease: *exclusive_lease,
             },
         ),
-        Mutation::Open { inode, mode } => opens::open(state, session, *inode, *mode),
+        Mutation::Open { inode, mode, exclusive_lease } => opens::open(state, session, *inode, *mode, *exclusive_lease),
+        Mutation::AcquireExclusive { inode } => opens::acquire_exclusive(state, session, *inode),
+        Mutation::GiveUpExclusive { inodes } => opens::give_up_exclusive(state, session, inodes),
         Mutation::Release { opens } => opens::release(state, session, opens),
         Mutation::SetAttributes { inode, changes } => set_attributes::set_attributes(state, *inode, changes),
-        Mutation::Link { inode, parent, name } => link::link(state, *inode, *parent, name),
-        Mutation::Unlink { parent, name } => unlink::unlink(state, *parent, name),
+        Mutation::Link { inode, parent, name } => link::link(state, session, *inode, *parent, name),
+        Mutation::Unlink { parent, name } => unlink::unlink(state, *parent, name, openers),
         Mutation::RemoveDirectory { parent, name } => unlink::remove_directory(state, *parent, name),
         Mutation::Rename { parent, name, new_parent, new_name, mode } => {
-            rename::rename(state, Place { parent: *parent, name }, Place { parent: *new_parent, name: new_name }, *mode)
+            let (from, to) = (Place { parent: *parent, name }, Place { parent: *new_parent, name: new_name });
+            rename::rename(state, from, to, *mode, openers)
         }
         Mutation::Commit { inode, extents, append, minimum_size, mtime } => commit::commit(
             state,

@@ -1,6 +1,6 @@
 //! Renames, with the errors of rename(2) in the order in which Linux finds them.
 
-use cairn_common::ids::InodeId;
+use cairn_common::ids::{InodeId, SessionId};
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{MutationResult, RenameMode};
@@ -28,6 +28,7 @@ pub(super) fn rename(
     from: Place<'_>,
     to: Place<'_>,
     mode: RenameMode,
+    openers: &[SessionId],
 ) -> Result<MutationResult, Fault> {
     from.name.check()?;
     to.name.check()?;
@@ -49,7 +50,7 @@ pub(super) fn rename(
             directory::remove(state, to.parent, to.name.as_bytes(), &target)?;
             // A name that is there before and after keeps its place in a listing.
             move_entry(state, from, to, &source, Some(target.cookie))?;
-            drop_name(state, &target)?;
+            drop_name(state, &target, openers)?;
         }
         None => {
             // So does a file that only changes its name within a directory.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cairn_common::clock::Timestamp;
-use cairn_common::ids::SessionEpoch;
+use cairn_common::ids::{InodeId, SessionEpoch};
 
 use super::Record;
 use super::wire::{Reader, Writer};
@@ -20,6 +20,8 @@ pub(crate) struct Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) sequence: u64,
+    /// Inodes whose records it wrote or removed.
+    pub(crate) changed: Vec<InodeId>,
     /// `Result<MutationResult, FsError>` by the codec.
     pub(crate) outcome: Bytes,
 }
@@ -48,14 +50,16 @@ impl Record for Session {
 
 impl Record for Slot {
     const NAME: &'static str = "slot";
+    const VERSION: u8 = 2;
 
     fn write(&self, out: &mut Writer) {
-        v1::write_slot(self, out);
+        v2::write_slot(self, out);
     }
 
     fn read(version: u8, input: &mut Reader<'_>) -> Option<Self> {
         match version {
             1 => v1::read_slot(input),
+            2 => v2::read_slot(input),
             _ => None,
         }
     }
@@ -97,13 +101,9 @@ mod v1 {
         })
     }
 
-    pub(super) fn write_slot(slot: &Slot, out: &mut Writer) {
-        out.u64(slot.sequence);
-        out.raw(&slot.outcome);
-    }
-
     pub(super) fn read_slot(input: &mut Reader<'_>) -> Option<Slot> {
-        Some(Slot { sequence: input.u64()?, outcome: Bytes::copy_from_slice(input.rest()) })
+        let (sequence, changed) = (input.u64()?, Vec::new());
+        Some(Slot { sequence, changed, outcome: Bytes::copy_from_slice(input.rest()) })
     }
 
     pub(super) fn write_open(open: &Open, out: &mut Writer) {
@@ -113,5 +113,23 @@ mod v1 {
 
     pub(super) fn read_open(input: &mut Reader<'_>) -> Option<Open> {
         Some(Open { readers: input.u32()?, writers: input.u32()? })
+    }
+}
+
+/// Slot: `{sequence u64}{changed u32}{inode u64}…{outcome by the codec}`.
+mod v2 {
+    use super::*;
+
+    pub(super) fn write_slot(slot: &Slot, out: &mut Writer) {
+        out.u64(slot.sequence);
+        out.u32(slot.changed.len() as u32);
+        slot.changed.iter().for_each(|inode| out.u64(inode.0));
+        out.raw(&slot.outcome);
+    }
+
+    pub(super) fn read_slot(input: &mut Reader<'_>) -> Option<Slot> {
+        let sequence = input.u64()?;
+        let changed = (0..input.u32()?).map(|_| input.u64().map(InodeId)).collect::<Option<_>>()?;
+        Some(Slot { sequence, changed, outcome: Bytes::copy_from_slice(input.rest()) })
     }
 }

@@ -5,7 +5,7 @@ use cairn_common::ids::{InodeId, SessionEpoch, SlotId};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Mutation, MutationResult, NewNode, OpenMode, Query, Stamp};
 
-use super::machine::{Machine, named};
+use super::machine::{Machine, named, writers_of};
 use crate::namespace::cluster;
 use crate::namespace::command::{Action, Outcome};
 
@@ -18,12 +18,13 @@ fn a_retry_gets_the_first_outcome_even_when_the_state_has_moved_on() {
     let mut machine = Machine::new();
     let session = machine.open_session();
     let other = machine.open_session();
-    machine.create(other, InodeId::ROOT, "a", NewNode::File, None);
+    let inode = machine.create(other, InodeId::ROOT, "a", NewNode::File, None).inode;
     let stamp = Stamp { session, epoch: SessionEpoch(1), slot: SlotId(3), sequence: 1 };
-    let first = machine.act(Action::Mutate { stamp, mutation: unlink("a") });
-    assert_eq!(first, Outcome::Mutated(Ok(MutationResult::Done)));
+    let first = machine.change(stamp, unlink("a"));
+    let changed = vec![InodeId::ROOT, inode];
+    assert_eq!(first, Outcome::Mutated { result: Ok(MutationResult::Done), changed });
     machine.create(other, InodeId::ROOT, "a", NewNode::File, None);
-    assert_eq!(machine.act(Action::Mutate { stamp, mutation: unlink("a") }), first);
+    assert_eq!(machine.change(stamp, unlink("a")), first);
     let lookup = Query::Lookup { parent: InodeId::ROOT, name: named("a") };
     assert!(machine.ask(lookup).is_ok(), "the retry did not remove the new file");
     machine.check();
@@ -34,13 +35,14 @@ fn an_error_is_remembered_too_and_uses_its_sequence_up() {
     let mut machine = Machine::new();
     let session = machine.open_session();
     let stamp = |sequence| Stamp { session, epoch: SessionEpoch(1), slot: SlotId(0), sequence };
-    let missing = Outcome::Mutated(Err(FsError::NotFound));
-    assert_eq!(machine.act(Action::Mutate { stamp: stamp(1), mutation: unlink("a") }), missing);
+    let missing = Outcome::Mutated { result: Err(FsError::NotFound), changed: Vec::new() };
+    assert_eq!(machine.change(stamp(1), unlink("a")), missing);
     let other = machine.open_session();
-    machine.create(other, InodeId::ROOT, "a", NewNode::File, None);
-    assert_eq!(machine.act(Action::Mutate { stamp: stamp(1), mutation: unlink("a") }), missing);
-    let done = Outcome::Mutated(Ok(MutationResult::Done));
-    assert_eq!(machine.act(Action::Mutate { stamp: stamp(2), mutation: unlink("a") }), done);
+    let inode = machine.create(other, InodeId::ROOT, "a", NewNode::File, None).inode;
+    assert_eq!(machine.change(stamp(1), unlink("a")), missing);
+    let changed = vec![InodeId::ROOT, inode];
+    let done = Outcome::Mutated { result: Ok(MutationResult::Done), changed };
+    assert_eq!(machine.change(stamp(2), unlink("a")), done);
 }
 
 #[test]
@@ -51,12 +53,12 @@ fn sequences_slots_and_epochs_are_checked() {
     let epoch = SessionEpoch(1);
     for (slot, sequence) in [(0, 0), (0, 2), (4, 1), (u16::MAX, 1), (0, u64::MAX)] {
         let stamp = Stamp { session, epoch, slot: SlotId(slot), sequence };
-        let outcome = machine.act(Action::Mutate { stamp, mutation: unlink("a") });
+        let outcome = machine.change(stamp, unlink("a"));
         assert_eq!(outcome, Outcome::BadSequence, "slot {slot}, sequence {sequence}");
     }
     for epoch in [SessionEpoch(0), SessionEpoch(2)] {
         let stamp = Stamp { session, epoch, slot: SlotId(0), sequence: 1 };
-        assert_eq!(machine.act(Action::Mutate { stamp, mutation: unlink("a") }), Outcome::Fenced);
+        assert_eq!(machine.change(stamp, unlink("a")), Outcome::Fenced);
     }
     assert!(machine.base == before, "nothing changed");
 }
@@ -67,18 +69,18 @@ fn a_session_that_ends_lets_go_of_all_it_had() {
     let (one, two) = (machine.open_session(), machine.open_session());
     let kept = machine.create(one, InodeId::ROOT, "a", NewNode::File, Some(OpenMode::Write)).inode;
     let shared = machine.create(one, InodeId::ROOT, "b", NewNode::File, Some(OpenMode::Read)).inode;
-    machine.mutate(two, Mutation::Open { inode: shared, mode: OpenMode::Read }).unwrap();
+    machine.mutate(two, Mutation::Open { inode: shared, mode: OpenMode::Read, exclusive_lease: false }).unwrap();
     machine.mutate(two, unlink("a")).unwrap();
     machine.mutate(two, unlink("b")).unwrap();
     assert_eq!(machine.attributes(kept).unwrap().links, 0, "an open file stays without a name");
-    assert_eq!(cluster::writers_of(&machine.base, kept).unwrap(), [one]);
+    assert_eq!(writers_of(&machine.base, kept), [one]);
     assert_eq!(cluster::open_files(&machine.base, one).unwrap(), 2);
     assert_eq!(machine.act(Action::EndSession { session: one }), Outcome::Done);
     assert_eq!(machine.attributes(kept), Err(FsError::Stale));
     assert_eq!(machine.attributes(shared).unwrap().links, 0, "the other session has it open");
     assert_eq!(cluster::session(&machine.base, one).unwrap(), None);
     let stamp = Stamp { session: one, epoch: SessionEpoch(1), slot: SlotId(1), sequence: 1 };
-    assert_eq!(machine.act(Action::Mutate { stamp, mutation: unlink("c") }), Outcome::Fenced);
+    assert_eq!(machine.change(stamp, unlink("c")), Outcome::Fenced);
     assert_eq!(machine.act(Action::EndSession { session: one }), Outcome::Done, "ending twice is fine");
     machine.mutate(two, Mutation::Release { opens: vec![(shared, OpenMode::Read)] }).unwrap();
     assert_eq!(machine.attributes(shared), Err(FsError::Stale));
@@ -92,14 +94,14 @@ fn opens_are_counted() {
     let mut machine = Machine::new();
     let session = machine.open_session();
     let inode = machine.create(session, InodeId::ROOT, "a", NewNode::File, Some(OpenMode::Write)).inode;
-    machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Write }).unwrap();
-    machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Read }).unwrap();
+    machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Write, exclusive_lease: false }).unwrap();
+    machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Read, exclusive_lease: false }).unwrap();
     machine.mutate(session, unlink("a")).unwrap();
     let release = |opens: &[OpenMode]| Mutation::Release { opens: opens.iter().map(|mode| (inode, *mode)).collect() };
     machine.mutate(session, release(&[OpenMode::Write])).unwrap();
-    assert_eq!(cluster::writers_of(&machine.base, inode).unwrap(), [session]);
+    assert_eq!(writers_of(&machine.base, inode), [session]);
     machine.mutate(session, release(&[OpenMode::Write, OpenMode::Write])).unwrap();
-    assert!(cluster::writers_of(&machine.base, inode).unwrap().is_empty());
+    assert!(writers_of(&machine.base, inode).is_empty());
     assert!(machine.attributes(inode).is_ok(), "a reader has it still");
     machine.mutate(session, release(&[OpenMode::Read])).unwrap();
     assert_eq!(machine.attributes(inode), Err(FsError::Stale));

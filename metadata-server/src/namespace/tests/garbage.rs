@@ -172,7 +172,7 @@ fn many_extents_come_in_pages() {
     };
     assert_eq!((extents.len(), complete_to), (3, u64::MAX));
     let Ok(MutationResult::Opened { extents: None, .. }) =
-        machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Read })
+        machine.mutate(session, Mutation::Open { inode, mode: OpenMode::Read, exclusive_lease: false })
     else {
         panic!("too many extents came along with an open")
     };

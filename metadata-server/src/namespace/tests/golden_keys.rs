@@ -34,6 +34,7 @@ fn keys_are_what_they_were() {
     assert_golden(&keys::session_open(session, inode), "17 00000001 1112131415161718 0102030405060708");
     assert_golden(&keys::orphan(inode), "18 00000001 0102030405060708");
     assert_golden(&keys::garbage(inode), "19 00000001 0102030405060708");
+    assert_golden(&keys::exclusive(inode), "1a 00000001 0102030405060708");
     let backref = format!("20 00000000 0a0b {hash} 00000001 0102030405060708 0000000000001000");
     assert_golden(&keys::backref(&block, inode, 4096), &backref);
     assert_golden(&keys::repair(&block, DiskId(5)), &format!("21 00000000 0a0b {hash} 00000005"));

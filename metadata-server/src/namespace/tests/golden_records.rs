@@ -124,7 +124,12 @@ fn names_and_bytes_are_what_they_were() {
 fn sessions_are_what_they_were() {
     let session = Session { epoch: SessionEpoch(1), slots: 128, opened: time(5, 6), client: "host".into() };
     plain(&session, "01 00000001 0080 0000000000000005 00000006 00000004 686f7374");
-    plain(&Slot { sequence: 9, outcome: Bytes::from_static(&[0, 1]) }, "01 0000000000000009 0001");
+    let slot = Slot { sequence: 9, changed: vec![InodeId(5)], outcome: Bytes::from_static(&[0, 1]) };
+    let bytes = records::encode(&slot);
+    assert_golden(&bytes, "02 0000000000000009 00000001 0000000000000005 0001");
+    assert_eq!(records::decode::<Slot>(&bytes).unwrap(), slot);
+    let first = records::decode::<Slot>(&[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1]).unwrap();
+    assert_eq!(first, Slot { changed: Vec::new(), ..slot }, "version 1 knew of no changes");
     plain(&Open { readers: 1, writers: 2 }, "01 00000001 00000002");
     plain(&Marker, "01");
     plain(&Garbage { cursor: 0x1000 }, "01 0000000000001000");
@@ -145,6 +150,12 @@ fn what_slots_remember_is_what_it_was() {
     assert_golden(&encode(&done).unwrap(), "00 00");
     let failed: Outcome = Err(FsError::NotEmpty);
     assert_golden(&encode(&failed).unwrap(), "01 04");
+    let node: Outcome = Ok(MutationResult::Node { attributes, created: true, exclusive: false });
+    let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    assert_golden(&encode(&node).unwrap(), golden);
+    let opened: Outcome = Ok(MutationResult::Opened { attributes, exclusive: true, extents: None });
+    let golden = "00 03 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    assert_golden(&encode(&opened).unwrap(), golden);
 }
 
 #[test]

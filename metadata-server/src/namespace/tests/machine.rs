@@ -14,6 +14,10 @@ use cairn_common::protocol::metadata::{
 };
 
 use crate::namespace::command::{Action, Command, Outcome};
+use crate::namespace::keys::{self, KeyFields};
+use crate::namespace::plan::plan;
+use crate::namespace::read::{self, Direction};
+use crate::namespace::records::{self, Open};
 use crate::namespace::{MAX_REMOVALS, answer, apply_within, invariants};
 use crate::storage::{ReadView, StorageError, Transaction};
 
@@ -112,10 +116,16 @@ impl Machine {
         let sequence = self.sequences.entry(session).or_insert(0);
         *sequence += 1;
         let stamp = Stamp { session, epoch: SessionEpoch(1), slot: SlotId(0), sequence: *sequence };
-        match self.act(Action::Mutate { stamp, mutation }) {
-            Outcome::Mutated(result) => result,
+        match self.change(stamp, mutation) {
+            Outcome::Mutated { result, .. } => result,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A change with all the pins that it needs; nobody has a file open without having registered.
+    pub(super) fn change(&mut self, stamp: Stamp, mutation: Mutation) -> Outcome {
+        let pinned = plan(&self.base, &mutation).unwrap().iter().map(|touch| touch.inode).collect();
+        self.act(Action::Mutate { stamp, mutation, pinned, keep_open: Some(Vec::new()) })
     }
 
     pub(super) fn create(
@@ -127,7 +137,9 @@ impl Machine {
         open: Option<OpenMode>,
     ) -> Attributes {
         let (mode, uid, gid, exclusive) = (0o644, 10, 20, true);
-        let create = Mutation::Create { parent, name: named(name), node, mode, uid, gid, exclusive, open };
+        let name = named(name);
+        let exclusive_lease = false;
+        let create = Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease };
         match self.mutate(session, create).unwrap() {
             MutationResult::Node { attributes, .. } => attributes,
             other => panic!("{other:?}"),
@@ -150,6 +162,22 @@ impl Machine {
         let violations = invariants::check(&self.base).unwrap();
         assert!(violations.is_empty(), "{violations:#?}");
     }
+}
+
+/// Sessions that have a file open for writing, by number.
+pub(super) fn writers_of(view: &dyn ReadView, inode: InodeId) -> Vec<SessionId> {
+    let mut writers = Vec::new();
+    read::scan(view, keys::opens(inode), Direction::Forward, &mut |key, value| {
+        let mut fields = KeyFields::of(key);
+        fields.u64()?;
+        let session = SessionId(fields.u64()?);
+        if records::decode::<Open>(value)?.writers > 0 {
+            writers.push(session);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    writers
 }
 
 /// A good name.

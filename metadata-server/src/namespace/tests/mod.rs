@@ -10,6 +10,7 @@ mod model;
 mod model_files;
 mod model_names;
 mod operations;
+mod pins;
 mod random_commands;
 mod random_steps;
 mod readdir;

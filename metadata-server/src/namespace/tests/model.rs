@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub(super) last_inode: u64,
     /// (inode, session) → readers, writers.
     pub(super) opens: BTreeMap<(u64, u64), (u32, u32)>,
+    /// inode → session that holds it exclusively.
+    pub(super) exclusive: BTreeMap<u64, u64>,
     /// What blocks hold.
     pub(super) blocks: BTreeMap<BlockId, Bytes>,
 }
@@ -52,11 +54,25 @@ impl Model {
     }
 
     /// Carries a change out; an error must change nothing.
-    pub(super) fn mutate(&mut self, session: SessionId, time: Timestamp, mutation: &Mutation) -> Answer {
+    pub(super) fn mutate(
+        &mut self,
+        session: SessionId,
+        time: Timestamp,
+        mutation: &Mutation,
+        keep_open: &[SessionId],
+    ) -> Answer {
         let before = self.clone();
         let result = self.change(session, time, mutation);
         match result {
-            Ok(_) => self.sweep(),
+            Ok(_) => {
+                let is_file = |id: &u64| before.nodes[id].kind == NodeKind::File;
+                let nameless = |id: &u64| before.names_of(*id) > 0 && self.names_of(*id) == 0;
+                let lost: Vec<u64> = before.nodes.keys().copied().filter(is_file).filter(nameless).collect();
+                for id in lost {
+                    keep_open.iter().for_each(|session| self.open(*session, id, OpenMode::Read));
+                }
+                self.sweep();
+            }
             Err(_) => *self = Self { blocks: std::mem::take(&mut self.blocks), ..before },
         }
         result
@@ -69,6 +85,8 @@ impl Model {
 
     /// What nothing names and nobody has open is gone.
     fn sweep(&mut self) {
+        let opens = &self.opens;
+        self.exclusive.retain(|inode, session| opens.get(&(*inode, *session)).is_some_and(|counts| counts.1 > 0));
         let ids: Vec<u64> = self.nodes.keys().copied().filter(|id| *id != 1).collect();
         for id in ids {
             let opened = self.opens.keys().any(|(inode, _)| *inode == id);
@@ -153,6 +171,24 @@ impl Model {
         }
     }
 
+    /// Opens and, if that is asked for, takes the exclusive lease; whether the session has it now.
+    pub(super) fn register(&mut self, session: SessionId, id: u64, mode: OpenMode, lease: bool) -> bool {
+        self.open(session, id, mode);
+        if lease && mode == OpenMode::Write {
+            self.exclusive.insert(id, session.0);
+        }
+        self.holds(session, id)
+    }
+
+    pub(super) fn holds(&self, session: SessionId, id: u64) -> bool {
+        self.exclusive.get(&id) == Some(&session.0)
+    }
+
+    fn opened(&self, session: SessionId, id: u64) -> Answer {
+        let exclusive = self.holds(session, id);
+        Ok(MutationResult::Opened { attributes: self.attributes(id), exclusive, extents: None })
+    }
+
     fn release(&mut self, session: SessionId, opens: &[(InodeId, OpenMode)]) {
         for (id, mode) in opens {
             let Some(counts) = self.opens.get_mut(&(id.0, session.0)) else { continue };
@@ -169,17 +205,29 @@ impl Model {
     fn change(&mut self, session: SessionId, time: Timestamp, mutation: &Mutation) -> Answer {
         match mutation {
             Mutation::Create { .. } => self.create(session, time, mutation),
-            Mutation::Open { inode, mode } => {
+            Mutation::Open { inode, mode, exclusive_lease } => {
                 let id = self.file(*inode)?;
-                self.open(session, id, *mode);
-                Ok(MutationResult::Opened { attributes: self.attributes(id), extents: None })
+                self.register(session, id, *mode, *exclusive_lease);
+                self.opened(session, id)
+            }
+            Mutation::AcquireExclusive { inode } => {
+                let id = self.file(*inode)?;
+                if self.opens.get(&(id, session.0)).is_none_or(|counts| counts.1 == 0) {
+                    return Err(FsError::Stale);
+                }
+                self.exclusive.insert(id, session.0);
+                self.opened(session, id)
+            }
+            Mutation::GiveUpExclusive { inodes } => {
+                self.exclusive.retain(|id, holder| *holder != session.0 || !inodes.contains(&InodeId(*id)));
+                Ok(MutationResult::Done)
             }
             Mutation::Release { opens } => {
                 self.release(session, opens);
                 Ok(MutationResult::Done)
             }
             Mutation::SetAttributes { inode, changes } => self.set_attributes(time, *inode, changes),
-            Mutation::Link { inode, parent, name } => self.link(time, *inode, *parent, name),
+            Mutation::Link { inode, parent, name } => self.link(session, time, *inode, *parent, name),
             Mutation::Unlink { parent, name } => self.unlink(time, *parent, name, false),
             Mutation::RemoveDirectory { parent, name } => self.unlink(time, *parent, name, true),
             Mutation::Rename { parent, name, new_parent, new_name, mode } => {

@@ -30,7 +30,9 @@ impl Model {
     }
 
     pub(super) fn create(&mut self, session: SessionId, time: Timestamp, mutation: &Mutation) -> Answer {
-        let Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open } = mutation else { unreachable!() };
+        let Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease } = mutation else {
+            unreachable!()
+        };
         let is_file = *node == NewNode::File;
         if let NewNode::Symlink(target) = node
             && target.is_empty()
@@ -46,10 +48,11 @@ impl Model {
             if *exclusive || !is_file || self.nodes[&id].kind != NodeKind::File {
                 return Err(FsError::Exists);
             }
-            if let Some(mode) = open {
-                self.open(session, id, *mode);
-            }
-            return Ok(MutationResult::Node { attributes: self.attributes(id), created: false });
+            let exclusive = match open {
+                Some(mode) => self.register(session, id, *mode, *exclusive_lease),
+                None => self.holds(session, id),
+            };
+            return Ok(MutationResult::Node { attributes: self.attributes(id), created: false, exclusive });
         }
         self.last_inode += 1;
         let id = self.last_inode;
@@ -75,13 +78,18 @@ impl Model {
         }
         self.nodes.insert(id, new);
         self.put_entry(time, parent, name, id, None);
-        if let Some(mode) = open {
-            self.open(session, id, *mode);
-        }
-        Ok(MutationResult::Node { attributes: self.attributes(id), created: true })
+        let exclusive = open.is_some_and(|mode| self.register(session, id, mode, *exclusive_lease));
+        Ok(MutationResult::Node { attributes: self.attributes(id), created: true, exclusive })
     }
 
-    pub(super) fn link(&mut self, time: Timestamp, id: InodeId, parent: InodeId, name: &Name) -> Answer {
+    pub(super) fn link(
+        &mut self,
+        session: SessionId,
+        time: Timestamp,
+        id: InodeId,
+        parent: InodeId,
+        name: &Name,
+    ) -> Answer {
         name.check()?;
         let id = self.requested(id)?;
         let parent = self.directory(parent)?;
@@ -96,7 +104,8 @@ impl Model {
         }
         self.put_entry(time, parent, name, id, None);
         self.node(id).times[CTIME] = time;
-        Ok(MutationResult::Node { attributes: self.attributes(id), created: true })
+        let exclusive = self.holds(session, id);
+        Ok(MutationResult::Node { attributes: self.attributes(id), created: true, exclusive })
     }
 
     pub(super) fn unlink(&mut self, time: Timestamp, parent: InodeId, name: &Name, directory: bool) -> Answer {

@@ -156,7 +156,7 @@ fn wrong_kinds_are_refused() {
     let directory = machine.create(session, ROOT, "d", NewNode::Directory, None).inode;
     let fifo = machine.create(session, ROOT, "p", NewNode::Fifo, None).inode;
     let mut change = |mutation| machine.mutate(session, mutation).unwrap_err();
-    let open = |inode| Mutation::Open { inode, mode: OpenMode::Read };
+    let open = |inode| Mutation::Open { inode, mode: OpenMode::Read, exclusive_lease: false };
     assert_eq!(change(open(directory)), FsError::IsDirectory);
     assert_eq!(change(open(fifo)), FsError::Invalid);
     assert_eq!(change(open(InodeId(99))), FsError::Stale);

@@ -14,10 +14,11 @@ use cairn_common::protocol::metadata::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 
-use super::machine::Base;
+use super::machine::{Base, writers_of};
 use super::model::{Answer, Model};
 use super::random_steps::{Step, resolve, step};
 use crate::namespace::command::{Action, Command, Outcome};
+use crate::namespace::plan::plan;
 use crate::namespace::{answer, apply_within, cluster, invariants};
 use crate::storage::{ReadView, Transaction};
 
@@ -25,13 +26,18 @@ const SLOTS: u16 = 4;
 /// Steps between two comparisons of everything.
 const COMPARE_EVERY: usize = 16;
 
+/// A change without pins.
+fn bare(stamp: Stamp, mutation: Mutation) -> Action {
+    Action::Mutate { stamp, mutation, pinned: Vec::new(), keep_open: None }
+}
+
 /// Both sides of the comparison, and what slots last did.
 struct Run {
     model: Model,
     clock: i64,
     sessions: Vec<SessionId>,
     ended: Vec<SessionId>,
-    slots: BTreeMap<(SessionId, SlotId), (Stamp, Mutation, Answer)>,
+    slots: BTreeMap<(SessionId, SlotId), (Stamp, Mutation, Outcome)>,
     max_removals: usize,
     /// All commands so far, to apply them once more.
     commands: Vec<Command>,
@@ -85,9 +91,9 @@ impl Run {
             }
             Step::Retry { session, slot } => {
                 let key = (self.session(*session), SlotId(u16::from(*slot)));
-                let Some((stamp, mutation, answer)) = self.slots.get(&key).cloned() else { return };
-                let expected = if self.sessions.contains(&key.0) { Outcome::Mutated(answer) } else { Outcome::Fenced };
-                assert_eq!(self.apply(tx, Action::Mutate { stamp, mutation }), expected, "a retry is remembered");
+                let Some((stamp, mutation, outcome)) = self.slots.get(&key).cloned() else { return };
+                let expected = if self.sessions.contains(&key.0) { outcome } else { Outcome::Fenced };
+                assert_eq!(self.apply(tx, bare(stamp, mutation)), expected, "a retry is remembered");
             }
             Step::WrongSequence { session, slot, ahead } => {
                 let session = self.session(*session);
@@ -96,9 +102,9 @@ impl Run {
                 let fenced = !self.sessions.contains(&session);
                 let mutation = Mutation::Release { opens: Vec::new() };
                 let expected = if fenced { Outcome::Fenced } else { Outcome::BadSequence };
-                assert_eq!(self.apply(tx, Action::Mutate { stamp, mutation: mutation.clone() }), expected);
+                assert_eq!(self.apply(tx, bare(stamp, mutation.clone())), expected);
                 stamp = Stamp { epoch: SessionEpoch(0), ..self.next_stamp(session, SlotId(0)) };
-                assert_eq!(self.apply(tx, Action::Mutate { stamp, mutation }), Outcome::Fenced, "an old epoch");
+                assert_eq!(self.apply(tx, bare(stamp, mutation)), Outcome::Fenced, "an old epoch");
             }
             Step::OpenSession => self.open_session(tx),
             Step::EndSession { session } => {
@@ -126,19 +132,60 @@ impl Run {
 
     fn change(&mut self, tx: &mut Transaction<'_>, session: SessionId, slot: SlotId, mutation: Mutation) {
         let stamp = self.next_stamp(session, slot);
-        let outcome = self.apply(tx, Action::Mutate { stamp, mutation: mutation.clone() });
         if !self.sessions.contains(&session) {
-            assert_eq!(outcome, Outcome::Fenced);
+            assert_eq!(self.apply(tx, bare(stamp, mutation)), Outcome::Fenced);
             return;
         }
-        let Outcome::Mutated(answer) = outcome else { panic!("{mutation:?}: {outcome:?}") };
-        let expected = self.model.mutate(session, self.now(), &mutation);
+        let (outcome, openers) = self.pinned(tx, stamp, &mutation);
+        let Outcome::Mutated { result: answer, changed } = outcome.clone() else { panic!("{mutation:?}: {outcome:?}") };
+        let before: BTreeMap<u64, Attributes> =
+            self.model.nodes.keys().map(|id| (*id, self.model.attributes(*id))).collect();
+        let expected = self.model.mutate(session, self.now(), &mutation, &openers);
+        for (id, attributes) in before {
+            let same = self.model.nodes.contains_key(&id) && self.model.attributes(id) == attributes;
+            assert!(same || changed.contains(&InodeId(id)), "{mutation:?} changes {id} and tells of {changed:?}");
+        }
         let exact = !cluster::has_garbage(tx).unwrap();
         assert_eq!(comparable(&answer, exact), comparable(&expected, exact), "{mutation:?}");
-        if let Ok(MutationResult::Opened { attributes, extents }) = &answer {
+        if let Ok(MutationResult::Opened { attributes, extents, .. }) = &answer {
             check_opened(tx, attributes.inode, extents.as_ref());
         }
-        self.slots.insert((session, slot), (stamp, mutation, answer));
+        self.slots.insert((session, slot), (stamp, mutation, outcome));
+    }
+
+    /// Applies a change as a leader does: first, now and then, without pins, which must be refused if it
+    /// changes what was there; then with those of the plan, after others have given up what they hold
+    /// exclusively. Answers who was said to have the file open whose last name goes, too.
+    fn pinned(&mut self, tx: &mut Transaction<'_>, stamp: Stamp, mutation: &Mutation) -> (Outcome, Vec<SessionId>) {
+        let last = self.model.last_inode;
+        if self.clock % 4 == 0 {
+            match self.apply(tx, bare(stamp, mutation.clone())) {
+                Outcome::NotPinned { .. } => {}
+                outcome => {
+                    let Outcome::Mutated { changed, .. } = &outcome else { panic!("{mutation:?}: {outcome:?}") };
+                    let needs_none = matches!(mutation, Mutation::Release { .. });
+                    assert!(needs_none || changed.iter().all(|id| id.0 > last), "{mutation:?} changed {changed:?}");
+                    return (outcome, Vec::new());
+                }
+            }
+        }
+        let plan = plan(tx, mutation).unwrap();
+        let openers: Vec<SessionId> =
+            self.sessions.iter().filter(|s| (s.0 + self.clock as u64).is_multiple_of(3)).copied().collect();
+        let keep_open = plan.iter().any(|touch| touch.last_name).then(|| openers.clone());
+        let pinned = plan.iter().filter(|touch| touch.change).map(|touch| touch.inode).collect();
+        let action = Action::Mutate { stamp, mutation: mutation.clone(), pinned, keep_open };
+        let refused = match self.apply(tx, action.clone()) {
+            Outcome::NotPinned { inodes } => inodes,
+            outcome => return (outcome, openers),
+        };
+        for inode in refused {
+            let holder = SessionId(self.model.exclusive[&inode.0]);
+            assert_ne!(holder, stamp.session, "{mutation:?} is refused because of the sender's own lease");
+            let given = Mutation::GiveUpExclusive { inodes: vec![inode] };
+            self.change(tx, holder, SlotId(SLOTS - 1), given);
+        }
+        (self.apply(tx, action), openers)
     }
 
     /// Everything that can be asked.
@@ -202,7 +249,9 @@ impl Run {
         let part = (size / 3, size / 3 * 2);
         let touching: Vec<_> = extents.into_iter().filter(|e| e.offset < part.1 && e.end() > part.0).collect();
         assert_eq!(self::extents(view, InodeId(id), part).0, touching);
-        let writers: Vec<_> = cluster::writers_of(view, InodeId(id)).unwrap().iter().map(|s| s.0).collect();
+        let exclusive = cluster::exclusive_holder(view, InodeId(id)).unwrap();
+        assert_eq!(exclusive.map(|session| session.0), self.model.exclusive.get(&id).copied());
+        let writers: Vec<_> = writers_of(view, InodeId(id)).iter().map(|s| s.0).collect();
         let opens = self.model.opens.iter().filter(|((inode, _), counts)| *inode == id && counts.1 > 0);
         assert_eq!(writers, opens.map(|((_, session), _)| *session).collect::<Vec<_>>());
     }
@@ -257,7 +306,7 @@ fn comparable(answer: &Answer, exact: bool) -> Answer {
             | MutationResult::Node { attributes, .. }
             | MutationResult::Committed { attributes, .. },
         ) => *attributes = same(*attributes, exact),
-        Ok(MutationResult::Opened { attributes, extents }) => {
+        Ok(MutationResult::Opened { attributes, extents, .. }) => {
             *attributes = same(*attributes, exact);
             *extents = None;
         }

@@ -30,7 +30,9 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Create { parent: u16, name: u8, node: u8, mode: u16, exclusive: bool, open: u8 },
-    Open { file: u16, write: bool },
+    Open { file: u16, write: bool, lease: bool },
+    Acquire { file: u16 },
+    GiveUp { files: Vec<u16> },
     Release { opens: Vec<(u16, bool)> },
     SetAttributes { inode: u16, size: Option<u16>, mode: Option<u16>, owner: u8, times: u8, clear: bool },
     Link { inode: u16, parent: u16, name: u8 },
@@ -110,7 +112,10 @@ fn change() -> impl Strategy<Value = Change> {
     );
     prop_oneof![
         10 => create,
-        4 => (any::<u16>(), any::<bool>()).prop_map(|(file, write)| Change::Open { file, write }),
+        4 => (any::<u16>(), any::<bool>(), any::<bool>())
+            .prop_map(|(file, write, lease)| Change::Open { file, write, lease }),
+        2 => any::<u16>().prop_map(|file| Change::Acquire { file }),
+        1 => prop::collection::vec(any::<u16>(), 0..4).prop_map(|files| Change::GiveUp { files }),
         5 => prop::collection::vec((any::<u16>(), any::<bool>()), 0..4).prop_map(|opens| Change::Release { opens }),
         6 => attributes,
         3 => (any::<u16>(), any::<u16>(), any::<u8>())
@@ -142,9 +147,14 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
                 1 => Some(OpenMode::Write),
                 _ => None,
             },
+            exclusive_lease: open / 4 % 2 == 0,
         },
-        Change::Open { file, write } => {
-            Mutation::Open { inode: pick(model, *file, NodeKind::File), mode: mode_of(*write) }
+        Change::Open { file, write, lease } => {
+            Mutation::Open { inode: pick(model, *file, NodeKind::File), mode: mode_of(*write), exclusive_lease: *lease }
+        }
+        Change::Acquire { file } => Mutation::AcquireExclusive { inode: pick(model, *file, NodeKind::File) },
+        Change::GiveUp { files } => {
+            Mutation::GiveUpExclusive { inodes: files.iter().map(|file| pick(model, *file, NodeKind::File)).collect() }
         }
         Change::Release { opens } => Mutation::Release {
             opens: opens.iter().map(|(file, write)| (pick(model, *file, NodeKind::File), mode_of(*write))).collect(),

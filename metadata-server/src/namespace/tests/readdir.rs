@@ -75,6 +75,7 @@ impl Reader {
             gid: 0,
             exclusive: true,
             open: None,
+            exclusive_lease: false,
         };
         if self.change(create) {
             self.came(name);

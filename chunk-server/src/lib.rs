@@ -3,9 +3,11 @@
 //!
 //! Rooms: [`service`] answers requests, [`block_store`] keeps blocks, [`report`] tells the metadata
 //! leader, [`replicate`] pulls what is missed, [`identity`] knows the data folder; [`disk_set`] is all
-//! disks, [`server`] puts the parts together.
+//! disks, [`server`] puts the parts together. [`collection`] has the rules by
+//! which replicas will be deleted; nothing calls them yet.
 
 pub mod block_store;
+pub mod collection;
 pub mod disk_set;
 pub mod identity;
 pub mod replicate;

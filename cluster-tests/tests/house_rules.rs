@@ -28,9 +28,11 @@ struct Ban {
 
 /// Rooms that must give the same result everywhere and always.
 const PURE: &[&str] = &[
+    "metadata-server/src/collection/",
+    "metadata-server/src/lease/",
     "metadata-server/src/namespace/",
     "metadata-server/src/placement/",
-    "metadata-server/src/lease/",
+    "chunk-server/src/collection/",
     "fuse-client/src/lease/",
 ];
 const EVERYWHERE: &[&str] = &[""];

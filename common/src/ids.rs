@@ -105,6 +105,11 @@ numeric_id!(
     SlotId(u16)
 );
 numeric_id!(
+    /// Of a put: what the cluster's generation was, as far as its sender knew, when it began. Of a
+    /// replica: the highest of its puts. The generation grows each time that blocks are condemned.
+    Generation(u64)
+);
+numeric_id!(
     /// Version of the partition table.
     TableEpoch(u64)
 );

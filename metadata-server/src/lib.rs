@@ -1,7 +1,8 @@
 //! The metadata server: names, inodes, extent maps, sessions, the cluster map, under Raft.
 //! Writes flow service → raft → namespace → storage. It never touches file bytes above the inline
-//! limit. `namespace`, `placement` and `lease` are pure: no tokio, clock, randomness or hash-map order.
+//! limit. `namespace`, `placement`, `lease` and `collection` are pure: no tokio, clock, randomness or hash-map order.
 
+pub mod collection;
 pub mod lease;
 pub mod namespace;
 pub mod placement;

@@ -7,3 +7,5 @@
 mod check;
 #[path = "models/collection/mod.rs"]
 mod collection;
+#[path = "models/movement/mod.rs"]
+mod movement;

@@ -47,7 +47,9 @@ where
     let checker = model.checker().threads(threads()).finish_when(wanted).spawn_bfs().join();
     let states = checker.unique_state_count();
     let path = checker.discovery(property).unwrap_or_else(|| {
-        panic!("without {name}, \"{property}\" still holds in all {states} states: the rule is not needed, or not tested")
+        panic!(
+            "without {name}, \"{property}\" still holds in all {states} states: the rule is not needed, or not tested"
+        )
     });
     println!(
         "without {name}, not \"{property}\" ({states} states, {:.1} s):\n{}",

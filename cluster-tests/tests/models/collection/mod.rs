@@ -97,7 +97,11 @@ impl Model for Collection {
                 !block.is_referenced() || block.owners.iter().all(|owner| owner.is_whole() || owner.repair.is_some())
             }),
             Property::always("no revival by repair", |_, block: &Block| {
-                block.owners.iter().filter_map(|o| o.replica).all(|replica| Some(replica.generation) <= block.sent.newest())
+                block
+                    .owners
+                    .iter()
+                    .filter_map(|o| o.replica)
+                    .all(|replica| Some(replica.generation) <= block.sent.newest())
             }),
             Property::sometimes("collected", |_, block: &Block| block.is_collected()),
             Property::sometimes("collected, and put again", |_, block: &Block| {

@@ -125,11 +125,8 @@ fn a_move_loses_nothing() {
         let name = format!("movement: {writers} writers, {changes} changes of the row, {losses} replicas lost");
         check::holds(&name, built(Without::Nothing, writers, changes, losses));
     }
-    let bounds: &[_] = if full {
-        &[(ONE, 2, 6), (TWO, 1, 5), (TWO, 2, 3)]
-    } else {
-        &[(ONE, 1, 6), (ONE, 2, 4), (TWO, 1, 3)]
-    };
+    let bounds: &[_] =
+        if full { &[(ONE, 2, 6), (TWO, 1, 5), (TWO, 2, 3)] } else { &[(ONE, 1, 6), (ONE, 2, 4), (TWO, 1, 3)] };
     for &(sets, writers, changes) in bounds {
         let owners = sets[0].len();
         let name = format!("movement, ex-owners delete: {owners} owners, {writers} writers, {changes} changes");

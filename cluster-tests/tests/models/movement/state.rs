@@ -58,10 +58,7 @@ pub(super) struct Row {
 /// The row as the code has it.
 pub(super) fn row(model: &Movement, row: Row) -> PartitionRow {
     let disks = |set: usize| model.sets[set].iter().copied().map(DiskId).collect();
-    PartitionRow {
-        current: disks(row.current),
-        next: if row.is_moving { disks(1 - row.current) } else { Vec::new() },
-    }
+    PartitionRow { current: disks(row.current), next: if row.is_moving { disks(1 - row.current) } else { Vec::new() } }
 }
 
 /// What a writer is doing.
@@ -70,7 +67,10 @@ pub(super) enum Writer {
     #[default]
     Idle,
     /// Its puts are placed by the row of this epoch.
-    Putting { epoch: usize, confirmed: Disks },
+    Putting {
+        epoch: usize,
+        confirmed: Disks,
+    },
     Referring,
     Removed,
 }

@@ -19,16 +19,8 @@ use futures::future::BoxFuture;
 pub trait Backend: Send + Sync + 'static {
     /// A linearizable read. `lease`: ask for shared leases on what the answer tells about.
     async fn query(&self, request: RequestId, query: Query, lease: bool) -> Result<Answer, ClientError>;
-    /// A change; after `TimedOut` it may still happen, once. `covered`: inodes whose cached state is
-    /// put aside until the answer comes.
-    async fn mutate(
-        &self,
-        request: RequestId,
-        mutation: Mutation,
-        covered: Vec<InodeId>,
-    ) -> Result<Changed, ClientError>;
     /// A change whose answer is definite, however long that takes; it goes on if the future is
-    /// dropped.
+    /// dropped. `covered`: inodes whose cached state is put aside until the answer comes.
     fn submit(
         &self,
         request: RequestId,
@@ -84,15 +76,6 @@ impl Cluster {
 impl Backend for Cluster {
     async fn query(&self, request: RequestId, query: Query, lease: bool) -> Result<Answer, ClientError> {
         self.metadata.query(request, query, lease).await
-    }
-
-    async fn mutate(
-        &self,
-        request: RequestId,
-        mutation: Mutation,
-        covered: Vec<InodeId>,
-    ) -> Result<Changed, ClientError> {
-        self.metadata.mutate(request, mutation, covered).await
     }
 
     fn submit(

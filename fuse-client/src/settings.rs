@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cairn_common::limits;
 
+use crate::lease::CacheLimits;
+
 /// Bounds and sizes of a mount.
 #[derive(Clone, Debug)]
 pub struct MountSettings {
@@ -22,10 +24,12 @@ pub struct MountSettings {
     pub read_ahead_blocks: u32,
     /// A registration for reading is kept so long after its last close: reopening is free.
     pub read_release_delay: Duration,
-    /// The same for writing; short, because other mounts have to ask while it lasts.
+    /// The same for writing, with the exclusive lease, and not before the bytes are flushed.
     pub write_release_delay: Duration,
     /// Registrations that nobody uses; beyond it they are released without delay.
     pub idle_registrations_max: usize,
+    /// What is remembered under shared leases: about 600 bytes an inode and 100 a name.
+    pub cache: CacheLimits,
     /// Longest time that a request of the kernel takes.
     pub call_timeout: Duration,
     /// Longest time that an unmount takes to flush.
@@ -42,8 +46,9 @@ impl Default for MountSettings {
             block_cache_bytes: 96 << 20,
             read_ahead_blocks: 2,
             read_release_delay: Duration::from_secs(1),
-            write_release_delay: Duration::from_millis(50),
+            write_release_delay: Duration::from_secs(1),
             idle_registrations_max: 1024,
+            cache: CacheLimits { inodes: 100_000, names: 200_000 },
             call_timeout: limits::CALL_TIMEOUT,
             shutdown_timeout: Duration::from_secs(3),
         }

@@ -1,7 +1,8 @@
 //! Brings a mount up and takes it down: identity, session, core, kernel, in this order, and back.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use cairn_common::client::{
     ChunkClient, ChunkClientSettings, ClientError, MetadataClient, MetadataClientSettings, TableSource,
@@ -9,7 +10,9 @@ use cairn_common::client::{
 use cairn_common::clock::SystemClock;
 use cairn_common::config::NodeConfig;
 use cairn_common::identity::{Identity, IdentityError};
-use cairn_common::telemetry::metric_names::MOUNT_DIRTY_BYTES;
+use cairn_common::telemetry::metric_names::{
+    MOUNT_CACHE_HITS, MOUNT_CACHE_MISSES, MOUNT_DIRTY_BYTES, MOUNT_LEASES, MOUNT_OPEN_FILES,
+};
 use cairn_common::transport::Transport;
 use cairn_common::transport::quic::{QuicError, QuicTransport};
 use tokio::sync::mpsc;
@@ -62,13 +65,20 @@ pub async fn connect(
     let chunks = ChunkClient::new(transport, tables, chunk_settings);
     let backend: Arc<dyn Backend> = Arc::new(Cluster::new(metadata, chunks));
     let filesystem = Filesystem::start(backend, settings, received);
-    let watched = Arc::downgrade(&filesystem);
-    tokio::spawn(async move {
-        while let Some(filesystem) = watched.upgrade() {
-            metrics::gauge!(MOUNT_DIRTY_BYTES).set(filesystem.dirty_bytes() as f64);
-            drop(filesystem);
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    });
+    tokio::spawn(publish_metrics(Arc::downgrade(&filesystem)));
     Ok(filesystem)
+}
+
+/// Tells the recorder what the mount counts by itself, every second, while it lasts.
+async fn publish_metrics(filesystem: Weak<Filesystem>) {
+    while let Some(filesystem) = filesystem.upgrade() {
+        let (hits, misses) = filesystem.hits_and_misses();
+        metrics::gauge!(MOUNT_DIRTY_BYTES).set(filesystem.dirty_bytes() as f64);
+        metrics::gauge!(MOUNT_OPEN_FILES).set(filesystem.open_handles() as f64);
+        metrics::gauge!(MOUNT_LEASES).set(filesystem.leases_held() as f64);
+        metrics::counter!(MOUNT_CACHE_HITS).absolute(hits);
+        metrics::counter!(MOUNT_CACHE_MISSES).absolute(misses);
+        drop(filesystem);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_common::client::{ClientError, ClientEvent};
+use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::protocol::metadata::{AttributeChanges, SessionEvent};
+use cairn_common::protocol::metadata::AttributeChanges;
 use cairn_mount::filesystem::Filesystem;
 use proptest::prelude::*;
-use support::{FakeCluster, append, caller, create, mount, read_write};
+use support::{FakeCluster, append, caller, create, mount, read_write, sync, until, write};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -77,7 +77,7 @@ async fn read(filesystem: &Arc<Filesystem>, handle: u64, offset: u64, length: u3
 
 async fn run(steps: Vec<Step>) {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, _events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let mut files: Vec<(InodeId, u64, Vec<u8>)> = Vec::new();
     for name in ["a", "b"] {
         let (inode, handle) = create(&filesystem, name).await;
@@ -144,7 +144,7 @@ async fn run(steps: Vec<Step>) {
     cluster.failing_reads.store(0, Ordering::SeqCst);
     assert_eq!(filesystem.shut_down().await, 0, "nothing is lost");
     assert_eq!(filesystem.dirty_bytes(), 0);
-    let (second, _events) = mount(&cluster);
+    let second = mount(&cluster).await.filesystem;
     for (inode, _, model) in &files {
         assert!(cluster.contents(*inode) == *model, "the cluster differs from the model at the end");
         let handle = second.open(caller(), *inode, read_write()).await.unwrap();
@@ -166,19 +166,10 @@ proptest! {
     }
 }
 
-async fn write(filesystem: &Arc<Filesystem>, handle: u64, offset: u64, data: &[u8]) {
-    let handle = filesystem.handle(handle).unwrap();
-    filesystem.write(RequestId::random(), &handle, offset, Bytes::copy_from_slice(data)).await.unwrap();
-}
-
-async fn sync(filesystem: &Arc<Filesystem>, handle: u64) -> Result<(), ClientError> {
-    filesystem.sync(RequestId::random(), &filesystem.handle(handle).unwrap()).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_mounts_write_different_bytes_of_one_page() {
     let cluster = Arc::new(FakeCluster::default());
-    let ((first, _e1), (second, _e2)) = (mount(&cluster), mount(&cluster));
+    let (first, second) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
     let (inode, one) = create(&first, "page").await;
     let (_, two) = create(&second, "page").await;
     for n in 0..2000 {
@@ -194,7 +185,7 @@ async fn two_mounts_write_different_bytes_of_one_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_of_two_mounts_never_overwrite_each_other() {
     let cluster = Arc::new(FakeCluster::default());
-    let ((first, _e1), (second, _e2)) = (mount(&cluster), mount(&cluster));
+    let (first, second) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
     let (inode, _) = create(&first, "log").await;
     let mut tasks = Vec::new();
     for (filesystem, byte) in [(first, b'a'), (second, b'b')] {
@@ -203,6 +194,7 @@ async fn appends_of_two_mounts_never_overwrite_each_other() {
             for length in [1, 100, 5000, 3] {
                 write(&filesystem, handle, 0, &vec![byte; length]).await;
             }
+            sync(&filesystem, handle).await.unwrap();
         }));
     }
     for task in tasks {
@@ -216,7 +208,7 @@ async fn appends_of_two_mounts_never_overwrite_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_data_is_reported_once_by_each_handle() {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, _events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let (inode, first) = create(&filesystem, "full").await;
     let second = filesystem.open(caller(), inode, read_write()).await.unwrap();
     cluster.full_puts.store(1, Ordering::SeqCst);
@@ -238,7 +230,7 @@ async fn lost_data_is_reported_once_by_each_handle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_commit_does_not_overtake_a_newer_one() {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, _events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let (inode, handle) = create(&filesystem, "order").await;
     write(&filesystem, handle, 0, b"old").await;
     let late = cluster.commits.lock().await;
@@ -254,40 +246,30 @@ async fn a_late_commit_does_not_overtake_a_newer_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unflushed_data_is_committed_by_itself_and_when_another_mount_asks() {
+async fn unflushed_data_is_committed_by_itself() {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let (inode, handle) = create(&filesystem, "background").await;
-    write(&filesystem, handle, 0, b"asked for").await;
-    let recall = SessionEvent::Recall { inode, ticket: 1, exclusive: true, last_name: false };
-    events.send(ClientEvent::Asked(recall)).unwrap();
-    let wait_for = async |expected: &[u8]| {
-        let begun = std::time::Instant::now();
-        while cluster.contents(inode) != expected {
-            assert!(begun.elapsed() < Duration::from_secs(5), "not committed");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    wait_for(b"asked for").await;
     write(&filesystem, handle, 0, b"by itself").await;
-    wait_for(b"by itself").await;
+    assert!(cluster.contents(inode).is_empty(), "the exclusive lease lets it wait");
+    until("the flush interval", || cluster.contents(inode) == b"by itself").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_scattered_writes_share_blocks_and_full_blocks_leave_early() {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, _events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let (_, handle) = create(&filesystem, "scattered").await;
     for n in 0..200 {
         write(&filesystem, handle, n * 50_000, &[n as u8; 1000]).await;
     }
     sync(&filesystem, handle).await.unwrap();
-    assert_eq!(cluster.puts(), 1, "200 small runs are one block");
+    assert_eq!(cluster.puts.load(Ordering::SeqCst), 1, "200 small runs are one block");
     for n in 0..8 {
         write(&filesystem, handle, n << 20, &vec![n as u8; 1 << 20]).await;
     }
     let begun = std::time::Instant::now();
-    while cluster.puts() < 3 {
+    while cluster.puts.load(Ordering::SeqCst) < 3 {
         assert!(begun.elapsed() < Duration::from_secs(5), "full blocks wait for a flush");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -296,7 +278,7 @@ async fn small_scattered_writes_share_blocks_and_full_blocks_leave_early() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reopening_within_the_delay_is_free() {
     let cluster = Arc::new(FakeCluster::default());
-    let (filesystem, _events) = mount(&cluster);
+    let filesystem = mount(&cluster).await.filesystem;
     let (inode, handle) = create(&filesystem, "reopened").await;
     filesystem.release(handle);
     for _ in 0..5 {

@@ -17,6 +17,7 @@ use crate::ids::{DiskId, RequestId};
 use crate::partition_table::{DiskLocation, PartitionTable};
 use crate::protocol::Service;
 use crate::protocol::chunk::{ChunkReply, ChunkRequest, GetRange, GotRange};
+use crate::telemetry::metric_names::{MOUNT_FAILOVERS, MOUNT_GET_BYTES, MOUNT_VERIFICATION_FAILURES};
 use crate::transport::request as send_request;
 use bytes::Bytes;
 
@@ -125,6 +126,7 @@ async fn read_round(
         match tokio::time::timeout_at(hedge_at, asked.next()).await {
             Ok(Some((_, Ok(range)))) => return Ok(range),
             Ok(Some((disk, Err(miss)))) => {
+                metrics::counter!(MOUNT_FAILOVERS, "kind" => "chunk").increment(1);
                 tracing::debug!(request = %wanted.request, block = %wanted.block, %disk, ?miss, "replica did not help");
                 misses.push(miss);
                 ask_next = true;
@@ -187,6 +189,7 @@ async fn ask(
         }
     };
     shared.health.answered(address);
+    metrics::counter!(MOUNT_GET_BYTES).increment(payload.len() as u64);
     let bad = |what: &str| {
         tracing::warn!(%request, %block, %disk, server = location.name, what, "bad replica, read around");
         shared.report_damage(block, disk);
@@ -206,13 +209,17 @@ async fn ask(
                 && u64::from(data_offset) + u64::from(data_bytes)
                     >= u64::from(block_bytes).min(u64::from(offset) + u64::from(length));
             if end != payload.len() || !covers {
+                metrics::counter!(MOUNT_VERIFICATION_FAILURES).increment(1);
                 return bad("not the range that was asked for");
             }
             let (data, proof) = (payload.slice(..data_end), payload.slice(data_end..));
             // The length of the block is ours, from the extent, never the server's.
             match verify(block.hash, block_bytes, data_offset, data.clone(), proof).await {
                 Ok(()) => Ok(VerifiedRange { offset: data_offset, bytes: data }),
-                Err(error) => bad(&error),
+                Err(error) => {
+                    metrics::counter!(MOUNT_VERIFICATION_FAILURES).increment(1);
+                    bad(&error)
+                }
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::ids::{DiskId, RequestId, TableEpoch};
 use crate::limits::{MAX_BLOCKS_PER_REQUEST, MAX_PAYLOAD_BYTES};
 use crate::protocol::Service;
 use crate::protocol::chunk::{ChunkReply, ChunkRequest, Encoding, PutBlock, PutOutcome};
+use crate::telemetry::metric_names::MOUNT_PUT_BYTES;
 use crate::transport::{Transport, TransportError, request};
 
 /// Requests under way to one server at once.
@@ -105,6 +106,8 @@ impl PutQueues {
                 stored_bytes: job.bytes.len() as u32,
             })
             .collect();
+        let bytes: usize = batch.iter().map(|job| job.bytes.len()).sum();
+        metrics::counter!(MOUNT_PUT_BYTES).increment(bytes as u64);
         let payload = batch.iter().map(|job| job.bytes.clone()).collect();
         let message = ChunkRequest::Put { table, blocks };
         let timeout = self.attempt_timeout;

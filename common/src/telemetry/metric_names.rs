@@ -75,6 +75,12 @@ metrics! {
     MOUNT_VERIFICATION_FAILURES = "cairn_mount_verification_failures_total", Counter, Count, "Received bytes that are not the block's: read elsewhere instead.";
     MOUNT_OPEN_FILES = "cairn_mount_open_files", Gauge, Count, "Files that programs have open.";
 
+    MOUNT_LEASES = "cairn_mount_leases", Gauge, Count, "Inodes that the mount remembers under shared leases.";
+    MOUNT_CACHE_HITS = "cairn_mount_cache_hits_total", Counter, Count, "Requests answered from memory, under leases.";
+    MOUNT_CACHE_MISSES = "cairn_mount_cache_misses_total", Counter, Count, "Questions sent to the metadata leader.";
+    MOUNT_RECALLS = "cairn_mount_recalls_total", Counter, Count, "Leases given back because another mount waited, by kind (shared, exclusive).";
+    MOUNT_RECALL_SECONDS = "cairn_mount_recall_seconds", Histogram, Seconds, "Time from a recall to its answer, by kind.";
+
     REPAIR_QUEUE_BLOCKS = "cairn_repair_queue_blocks", Gauge, Count, "Blocks known to have too few replicas.";
     REPAIR_COPIED_BLOCKS = "cairn_repair_copied_blocks_total", Counter, Count, "Blocks copied to restore replicas.";
     REPAIR_FAILURES = "cairn_repair_failures_total", Counter, Count, "Copies that failed and will be tried again.";

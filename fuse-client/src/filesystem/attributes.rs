@@ -1,13 +1,15 @@
 //! Attributes: read, changed, and the truncation of files.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cairn_common::client::ClientError;
+use cairn_common::clock::{Clock, SystemClock};
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::limits::FILE_MAX_BYTES;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
-    AttributeChanges, Attributes, Mutation, MutationResult, Query, QueryResult, Statfs,
+    AttributeChanges, Attributes, Mutation, MutationResult, Query, QueryResult, Statfs, TimeChange,
 };
 
 use super::{Caller, Filesystem};
@@ -16,6 +18,9 @@ use crate::backend::unexpected;
 impl Filesystem {
     /// Attributes of an inode.
     pub async fn attributes(&self, request: RequestId, inode: InodeId) -> Result<Attributes, ClientError> {
+        if let Some(attributes) = self.try_attributes(inode) {
+            return Ok(attributes);
+        }
         // Taken before the question: a commit that overtakes the answer is then not overlooked.
         let file = self.files.get(inode);
         let QueryResult::Attributes(fresh) = self.ask(request, Query::Attributes { inode }).await? else {
@@ -39,8 +44,13 @@ impl Filesystem {
         if changes.size.is_some_and(|size| size > FILE_MAX_BYTES) {
             return Err(FsError::FileTooBig.into());
         }
-        let mutation = Mutation::SetAttributes { inode, changes };
         let request = caller.request;
+        if is_times_only(&changes)
+            && let Some(shown) = self.set_times_in_memory(inode, &changes)
+        {
+            return Ok(shown);
+        }
+        let mutation = Mutation::SetAttributes { inode, changes };
         let file = self.files.get(inode).filter(|file| changes.size.is_some() || file.is_dirty());
         let Some(file) = file else {
             let result = self.change(request, mutation).await?;
@@ -63,6 +73,30 @@ impl Filesystem {
         change.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("setattr: {error}") }))
     }
 
+    /// Under the exclusive lease times wait for the next flush.
+    fn set_times_in_memory(&self, inode: InodeId, changes: &AttributeChanges) -> Option<Attributes> {
+        let file = self.files.get(inode)?;
+        let now = SystemClock.wall();
+        let at = |change: TimeChange| match change {
+            TimeChange::Now => now,
+            TimeChange::At(time) => time,
+        };
+        let shown = {
+            let mut inner = file.lock();
+            let time = self.leases.time();
+            let known = inner.known.filter(|_| !inner.doubtful && inner.exclusive.may_buffer(&time))?;
+            let mut times = inner.pending_times.unwrap_or_default();
+            times.atime = changes.atime.map(at).or(times.atime);
+            times.mtime = changes.mtime.map(at).or(times.mtime);
+            times.ctime = now;
+            inner.pending_times = Some(times);
+            inner.dirty_since.get_or_insert_with(Instant::now);
+            inner.shown(known)
+        };
+        self.files.mark_dirty(&file);
+        Some(shown)
+    }
+
     /// Space and inodes.
     pub async fn statfs(&self, caller: Caller) -> Result<Statfs, ClientError> {
         match self.ask(caller.request, Query::Statfs).await? {
@@ -77,4 +111,10 @@ fn attributes_of(result: MutationResult) -> Result<Attributes, ClientError> {
         MutationResult::Attributes(attributes) => Ok(attributes),
         _ => Err(unexpected("a change of attributes")),
     }
+}
+
+fn is_times_only(changes: &AttributeChanges) -> bool {
+    let AttributeChanges { mode, uid, gid, size, atime, mtime, clear_suid_sgid } = changes;
+    let others = mode.is_some() || uid.is_some() || gid.is_some() || size.is_some() || *clear_suid_sgid;
+    !others && (atime.is_some() || mtime.is_some())
 }

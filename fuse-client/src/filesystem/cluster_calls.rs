@@ -1,31 +1,102 @@
-//! Questions to the cluster and changes of it, as the rest of the core makes them.
+//! Questions to the cluster and changes of it, as the rest of the core makes them: with leases asked
+//! for, and with what they bring remembered.
 
-use cairn_common::client::ClientError;
+use cairn_common::client::{Changed, ClientError};
 use cairn_common::ids::RequestId;
-use cairn_common::protocol::metadata::{Mutation, MutationResult, Query, QueryResult};
-use futures::FutureExt;
+use cairn_common::protocol::metadata::{ChangeEffects, Mutation, MutationResult, Query, QueryResult};
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use super::Filesystem;
+use crate::backend::unexpected;
+use crate::lease::{KnownName, NameEffect, OwnChange, Touch};
+use crate::lease_book::LeaseBook;
+use crate::open_files::OpenFiles;
 
 impl Filesystem {
-    /// A linearizable read.
+    /// A linearizable read. What it tells is remembered as far as leases come with it.
     pub(crate) async fn ask(&self, request: RequestId, query: Query) -> Result<QueryResult, ClientError> {
-        Ok(self.backend.query(request, query, false).await?.result?)
+        let lease = !matches!(query, Query::Statfs);
+        let asking = self.leases.ask();
+        let answer = self.backend.query(request, query.clone(), lease).await?;
+        asking.answered(&query, &answer);
+        Ok(answer.result?)
     }
 
     /// A change; after `TimedOut` it may still happen, once.
     pub(crate) async fn change(&self, request: RequestId, mutation: Mutation) -> Result<MutationResult, ClientError> {
-        Ok(self.backend.mutate(request, mutation, Vec::new()).await?.result?)
+        let waited = self.settings.call_timeout;
+        match tokio::time::timeout(waited, self.submit(request, mutation)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::TimedOut { what: "change", waited, tried: "the metadata leader".into() }),
+        }
     }
 
-    /// A change whose answer is definite; it goes on if the future is dropped.
+    /// A change whose answer is definite; it goes on if the future is dropped. What it touches is busy
+    /// until then, whoever waits for it.
     pub(crate) fn submit(
         &self,
         request: RequestId,
         mutation: Mutation,
     ) -> BoxFuture<'static, Result<MutationResult, ClientError>> {
-        let submitted = self.backend.submit(request, mutation, Vec::new());
-        async move { Ok(submitted.await?.result?) }.boxed()
+        let (answer_to, answer) = oneshot::channel();
+        let (leases, backend, files) = (self.leases.clone(), self.backend.clone(), self.files.clone());
+        let (change, covered, before) = {
+            let mut cache = leases.lock();
+            let time = leases.time();
+            let before = match &mutation {
+                Mutation::Rename { parent, name, new_parent, new_name, .. } => {
+                    (cache.name(*parent, name, &time), cache.name(*new_parent, new_name, &time))
+                }
+                _ => (None, None),
+            };
+            let touch = Touch::of(&mutation, &cache);
+            let covered = touch.inodes.clone();
+            (cache.begin(touch), covered, before)
+        };
+        self.runtime.spawn(async move {
+            let outcome = backend.submit(request, mutation.clone(), covered).await;
+            settle(&leases, change, &mutation, before, &outcome);
+            if let Ok(changed) = &outcome {
+                tell_files(&files, &changed.effects);
+            }
+            // Nobody may wait any more.
+            let _ = answer_to.send(outcome.and_then(|changed| Ok(changed.result?)));
+        });
+        Box::pin(async move { answer.await.map_err(|_| unexpected("a change"))? })
+    }
+}
+
+type Before = (Option<KnownName>, Option<KnownName>);
+
+fn settle(
+    leases: &LeaseBook,
+    change: OwnChange,
+    mutation: &Mutation,
+    before: Before,
+    outcome: &Result<Changed, ClientError>,
+) {
+    let mut cache = leases.lock();
+    match outcome {
+        Ok(Changed { result: Ok(result), effects }) => {
+            cache.made(change, effects, NameEffect::of(mutation, result, before));
+        }
+        Ok(Changed { result: Err(_), .. }) => cache.refused(change),
+        // The session is over, or a defect: nothing is known for certain.
+        Err(_) => cache.unknown(change),
+    }
+}
+
+/// Files in use whose attributes an own change has made old: under the exclusive lease they are told
+/// from there.
+fn tell_files(files: &OpenFiles, effects: &ChangeEffects) {
+    for inode in &effects.changed {
+        let Some(file) = files.get(*inode) else { continue };
+        let held = effects.held.iter().find(|attributes| attributes.inode == *inode);
+        let mut inner = file.lock();
+        match held {
+            Some(attributes) => inner.merge(*attributes),
+            None => inner.doubtful = true,
+        }
     }
 }

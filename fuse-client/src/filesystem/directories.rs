@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::protocol::metadata::{DirectoryEntry, NodeKind, Query, QueryResult};
+use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, NodeKind, Query, QueryResult};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
@@ -49,6 +49,8 @@ pub struct ListedEntry {
     pub kind: NodeKind,
     /// Its name.
     pub name: Vec<u8>,
+    /// Its attributes, if they were asked for and may be told (not for `.` and `..`).
+    pub attributes: Option<Attributes>,
 }
 
 impl Filesystem {
@@ -58,24 +60,25 @@ impl Filesystem {
     }
 
     /// Gives entries behind the cookie `after` (0: from the start, as of now) to `take` until it
-    /// refuses one; what it refused comes again next time.
+    /// refuses one; what it refused comes again next time. `plus`: with attributes.
     pub async fn list(
         &self,
         caller: Caller,
         handle: u64,
         after: u64,
+        plus: bool,
         mut take: impl FnMut(&ListedEntry) -> bool + Send,
     ) -> Result<(), ClientError> {
         let directory = self.directories.get(handle)?;
         let mut stream = directory.stream.lock().await;
         if after == 0 {
-            *stream = self.begin(caller.request, directory.inode).await?;
+            *stream = self.begin(caller.request, directory.inode, plus).await?;
         }
         let mut taken = 0;
         for (cookie, inode) in [(DOT, directory.inode), (DOT_DOT, stream.parent.unwrap_or(directory.inode))] {
             if after < cookie {
                 let name = vec![b'.'; cookie as usize];
-                if !take(&ListedEntry { inode, cookie, kind: NodeKind::Directory, name }) {
+                if !take(&ListedEntry { inode, cookie, kind: NodeKind::Directory, name, attributes: None }) {
                     return Ok(());
                 }
                 taken += 1;
@@ -95,6 +98,8 @@ impl Filesystem {
                     cookie: entry.cookie,
                     kind: entry.kind,
                     name: entry.name.as_bytes().to_vec(),
+                    // The page may have waited here for a while: only what may be told now.
+                    attributes: if plus { self.try_attributes(entry.inode) } else { None },
                 };
                 if !take(&listed) {
                     stream.page.push_front(entry);
@@ -109,23 +114,27 @@ impl Filesystem {
             }
             let (after, up_to) = (stream.position, stream.up_to);
             let up_to = if up_to == 0 { u64::MAX } else { up_to };
-            let (page, end, _) = self.page(caller.request, directory.inode, after, up_to, PAGE.1).await?;
+            let (page, end, _) = self.page(caller.request, directory.inode, after, up_to, PAGE.1, plus).await?;
             (stream.page, stream.end) = (page, end);
         }
     }
 
     /// The first page of a listing that begins now.
-    async fn begin(&self, request: RequestId, inode: InodeId) -> Result<Stream, ClientError> {
+    async fn begin(&self, request: RequestId, inode: InodeId, plus: bool) -> Result<Stream, ClientError> {
         let parent = async {
             if inode == InodeId::ROOT {
                 return Ok(inode);
+            }
+            if let Some(parent) = self.leases.told(|cache, time| cache.parent(inode, time)) {
+                return Ok(parent);
             }
             match self.ask(request, Query::Parent { inode }).await? {
                 QueryResult::Attributes(parent) => Ok(parent.inode),
                 _ => Err(unexpected("a question for a parent")),
             }
         };
-        let ((page, end, up_to), parent) = futures::try_join!(self.page(request, inode, 0, u64::MAX, PAGE.0), parent)?;
+        let ((page, end, up_to), parent) =
+            futures::try_join!(self.page(request, inode, 0, u64::MAX, PAGE.0, plus), parent)?;
         Ok(Stream { page, position: 0, end, up_to, parent: Some(parent) })
     }
 
@@ -136,8 +145,15 @@ impl Filesystem {
         after: u64,
         up_to: u64,
         limit: u32,
+        plus: bool,
     ) -> Result<(VecDeque<DirectoryEntry>, bool, u64), ClientError> {
-        let query = Query::ReadDirectory { inode, after, up_to, limit, attributes: false };
+        let remembered = self.leases.told(|cache, time| cache.page(inode, after, limit as usize, time));
+        if let Some((entries, end)) = remembered {
+            self.leases.hit();
+            // Nothing newer is in a listing that is still leased.
+            return Ok((entries.into(), end, u64::MAX));
+        }
+        let query = Query::ReadDirectory { inode, after, up_to, limit, attributes: plus };
         match self.ask(request, query).await? {
             QueryResult::Entries { entries, end, last_cookie } => Ok((entries.into(), end, last_cookie)),
             _ => Err(unexpected("a question for entries")),

@@ -1,22 +1,19 @@
-//! Open files: open, write, append, flush, fsync, release.
+//! Open files: open, create, flush, fsync, release.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::Bytes;
 use cairn_common::client::ClientError;
-use cairn_common::clock::{Clock, SystemClock};
+use cairn_common::extent::Extent;
 use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::limits::{FILE_MAX_BYTES, INLINE_MAX_BYTES, MAX_BLOCK_BYTES};
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Attributes, Mutation, MutationResult, NewNode, NodeKind, OpenMode};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
-use crate::open_files::{FileHandle, Pin};
-use crate::write_path::upload::Upload;
+use crate::lease::{Grant, Question};
+use crate::open_files::{FileHandle, FileState, Pin};
 
 /// How a program opens a file: the bits of open(2) that matter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +43,25 @@ impl Filesystem {
         inode: InodeId,
         options: OpenOptions,
     ) -> Result<u64, ClientError> {
-        let pin = self.register(caller.request, self.files.pin(inode, options.mode())).await?;
+        let pin = self.files.pin(inode, options.mode());
+        if self.opens_from_memory(&pin) {
+            return Ok(self.add_handle(pin, options));
+        }
+        if options.mode() == OpenMode::Read {
+            // With its attributes comes a lease, most of the time, and the pin keeps it.
+            self.attributes(caller.request, inode).await?;
+            if self.opens_from_memory(&pin) {
+                return Ok(self.add_handle(pin, options));
+            }
+        }
+        let pin = self.register(caller.request, pin).await?;
         Ok(self.add_handle(pin, options))
+    }
+
+    /// The same without waiting; `None` if it needs a question.
+    pub fn try_open(&self, inode: InodeId, options: OpenOptions) -> Option<u64> {
+        let pin = self.files.pin(inode, options.mode());
+        self.opens_from_memory(&pin).then(|| self.add_handle(pin, options))
     }
 
     /// Makes a file and opens it. `mode` has the umask applied. Answers `Stale` when another mount
@@ -71,13 +85,14 @@ impl Filesystem {
             gid,
             exclusive: options.exclusive,
             open: Some(options.mode()),
-            exclusive_lease: false,
+            exclusive_lease: options.write,
         };
         let (filesystem, (answer_to, answer)) = (self.clone(), oneshot::channel());
+        let question = self.leases.lock().ask_exclusive();
         tokio::spawn(async move {
             // If nobody waits for the answer any more, the pin goes with it and releases the file.
             let result = filesystem.submit(request, mutation).await;
-            let _ = answer_to.send(filesystem.created(result, options.mode()));
+            let _ = answer_to.send(filesystem.created(question, result, options.mode()));
         });
         let (attributes, created, pin) = answer.await.map_err(|_| unexpected("a create"))??;
         if !created && (attributes.kind != NodeKind::File || uid != 0) {
@@ -89,19 +104,22 @@ impl Filesystem {
 
     fn created(
         self: &Arc<Self>,
+        question: Question,
         result: Result<MutationResult, ClientError>,
         mode: OpenMode,
     ) -> Result<(Attributes, bool, Pin), ClientError> {
-        let MutationResult::Node { attributes, created, .. } = result? else { return Err(unexpected("a create")) };
-        let pin = self.files.pin(attributes.inode, mode);
-        {
-            let mut inner = pin.file().lock();
-            inner.merge(attributes);
-            inner.registration(mode).registered = true;
-            if created {
-                inner.no_capability = true;
-                inner.extents.insert(attributes.data_version, 0, u64::MAX, Vec::new());
+        let (attributes, created, exclusive) = match result {
+            Ok(MutationResult::Node { attributes, created, exclusive }) => (attributes, created, exclusive),
+            other => {
+                self.leases.lock().exclusive_answered(question, None);
+                return Err(other.err().unwrap_or_else(|| unexpected("a create")));
             }
+        };
+        let pin = self.files.pin(attributes.inode, mode);
+        let extents = created.then(Vec::new);
+        self.registered(pin.file(), mode, question, Opened { attributes, exclusive, extents });
+        if created {
+            pin.file().lock().no_capability = true;
         }
         Ok((attributes, created, pin))
     }
@@ -113,28 +131,81 @@ impl Filesystem {
         if pin.file().lock().registration(mode).registered {
             return Ok(pin);
         }
+        let mutation = Mutation::Open { inode: pin.file().inode, mode, exclusive_lease: mode == OpenMode::Write };
+        self.open_in_cluster(request, pin.file().clone(), mode, mutation, registering).await?;
+        Ok(pin)
+    }
+
+    /// Asks for the exclusive lease on a file that is registered for writing, unless it is held or not
+    /// worth asking for. Answers whether writes may stay in memory.
+    pub(super) async fn acquire_exclusive(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+    ) -> Result<bool, ClientError> {
+        let registering = file.registering.clone().lock_owned().await;
+        {
+            let mut inner = file.lock();
+            let time = self.leases.time();
+            let registered = inner.registration(OpenMode::Write).registered;
+            if inner.exclusive.may_buffer(&time) {
+                return Ok(true);
+            }
+            if !registered || !inner.exclusive.may_ask(time.now) {
+                return Ok(false);
+            }
+        }
+        let mutation = Mutation::AcquireExclusive { inode: file.inode };
+        self.open_in_cluster(request, file.clone(), OpenMode::Write, mutation, registering).await?;
+        Ok(file.lock().exclusive.may_buffer(&self.leases.time()))
+    }
+
+    /// Goes on when nobody waits for it any more, so that no answer that brings a lease is missed.
+    async fn open_in_cluster(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: Arc<FileState>,
+        mode: OpenMode,
+        mutation: Mutation,
+        registering: OwnedMutexGuard<()>,
+    ) -> Result<(), ClientError> {
         let (filesystem, (answer_to, answer)) = (self.clone(), oneshot::channel());
+        let question = self.leases.lock().ask_exclusive();
         tokio::spawn(async move {
-            let inode = pin.file().inode;
-            let opened = match filesystem.submit(request, Mutation::Open { inode, mode, exclusive_lease: false }).await
-            {
-                Ok(MutationResult::Opened { attributes, extents, .. }) => {
-                    let mut inner = pin.file().lock();
-                    inner.merge(attributes);
-                    inner.registration(mode).registered = true;
-                    if let Some(extents) = extents {
-                        inner.extents.insert(attributes.data_version, 0, u64::MAX, extents);
-                    }
-                    drop(inner);
-                    Ok(pin)
+            let result = match filesystem.submit(request, mutation).await {
+                Ok(MutationResult::Opened { attributes, exclusive, extents }) => {
+                    filesystem.registered(&file, mode, question, Opened { attributes, exclusive, extents });
+                    Ok(())
                 }
-                Ok(_) => Err(unexpected("an open")),
-                Err(error) => Err(error),
+                other => {
+                    filesystem.leases.lock().exclusive_answered(question, None);
+                    Err(other.err().unwrap_or_else(|| unexpected("an open")))
+                }
             };
             drop(registering);
-            let _ = answer_to.send(opened);
+            let _ = answer_to.send(result);
         });
         answer.await.map_err(|_| unexpected("an open"))?
+    }
+
+    /// The cluster has a file on its list, and perhaps gave the exclusive lease.
+    fn registered(self: &Arc<Self>, file: &Arc<FileState>, mode: OpenMode, question: Question, opened: Opened) {
+        let mut inner = file.lock();
+        inner.merge(opened.attributes);
+        inner.registration(mode).registered = true;
+        if let Some(extents) = opened.extents {
+            inner.extents.insert(opened.attributes.data_version, 0, u64::MAX, extents);
+        }
+        let recalled = self.leases.lock().exclusive_answered(question, Some(file.inode));
+        if mode == OpenMode::Write {
+            let now = self.leases.time().now;
+            if inner.exclusive.answered(opened.exclusive, recalled, now) == Grant::GiveUp {
+                let (filesystem, inodes) = (self.clone(), vec![file.inode]);
+                tokio::spawn(async move {
+                    filesystem.submit(RequestId::random(), Mutation::GiveUpExclusive { inodes }).await
+                });
+            }
+        }
     }
 
     fn add_handle(&self, pin: Pin, options: OpenOptions) -> u64 {
@@ -142,119 +213,14 @@ impl Filesystem {
         self.handles.insert(FileHandle::new(pin, options.append, direct, options.write))
     }
 
-    /// Takes a write in without waiting; None if it has to wait, or is an append.
-    pub fn try_write(
-        self: &Arc<Self>,
-        request: RequestId,
-        handle: u64,
-        offset: u64,
-        data: &[u8],
-    ) -> Option<Result<u32, ClientError>> {
-        let handle = match self.handles.get(handle) {
-            Ok(handle) => handle,
-            Err(error) => return Some(Err(error)),
-        };
-        if handle.append || self.backend.is_fenced() || !self.budget.admits(data.len() as u64) {
-            return None;
-        }
-        Some(self.take_in(request, &handle, offset, data))
-    }
-
-    /// Takes a write in, when there is room; an append is committed at the file's true end.
-    pub async fn write(
-        self: &Arc<Self>,
-        request: RequestId,
-        handle: &FileHandle,
-        offset: u64,
-        data: Bytes,
-    ) -> Result<u32, ClientError> {
-        if handle.append {
-            return self.append(request, handle, data).await;
-        }
-        if self.backend.is_fenced() {
-            // Buffered bytes could never be written.
-            self.attributes(request, handle.file().inode).await?;
-        }
-        let bytes = data.len() as u64;
-        let bound = self.settings.call_timeout;
-        tokio::time::timeout(bound, self.budget.admitted(bytes)).await.map_err(|_| ClientError::TimedOut {
-            what: "write",
-            waited: bound,
-            tried: format!("{} bytes wait to be committed", self.budget.used()),
-        })?;
-        self.take_in(request, handle, offset, &data)
-    }
-
-    fn take_in(
-        self: &Arc<Self>,
-        request: RequestId,
-        handle: &FileHandle,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<u32, ClientError> {
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_MAX_BYTES);
-        let Some(end) = end else { return Err(FsError::FileTooBig.into()) };
-        if data.is_empty() {
-            return Ok(0);
-        }
-        let file = handle.file();
-        let mut full = Vec::new();
-        {
-            let mut inner = file.lock();
-            let before = inner.dirty.bytes();
-            inner.dirty.write(offset, data);
-            inner.dirty_since.get_or_insert_with(Instant::now);
-            inner.local_mtime = Some(SystemClock.wall());
-            let mut window = offset / MAX_BLOCK_BYTES as u64 * MAX_BLOCK_BYTES as u64;
-            while window < end {
-                full.extend(inner.dirty.freeze_full_window(window));
-                window += MAX_BLOCK_BYTES as u64;
-            }
-            let after = inner.dirty.bytes();
-            drop(inner);
-            self.budget.changed(before, after);
-        }
-        self.files.mark_dirty(file);
-        for upload in full {
-            self.upload_in_background(request, file.clone(), upload);
-        }
-        Ok(data.len() as u32)
-    }
-
-    /// Puts bytes at the end of the file, wherever that is when the metadata group applies it.
-    async fn append(
-        self: &Arc<Self>,
-        request: RequestId,
-        handle: &FileHandle,
-        data: Bytes,
-    ) -> Result<u32, ClientError> {
-        if data.is_empty() {
-            return Ok(0);
-        }
-        let (filesystem, file) = (self.clone(), handle.file().clone());
-        let append = tokio::spawn(async move {
-            let _ordering = file.ordering.clone().lock_owned().await;
-            let _changing = file.changing.clone().lock_owned().await;
-            filesystem.flush_locked(request, &file).await?;
-            let length = data.len() as u64;
-            let upload = Upload::new(data, length <= INLINE_MAX_BYTES as u64);
-            filesystem.store(request, &upload).await?;
-            let extents = upload.extent(0, 0, length).into_iter().collect();
-            let mtime = Some(SystemClock.wall());
-            let commit = Mutation::Commit { inode: file.inode, extents, append: true, minimum_size: 0, mtime };
-            match filesystem.submit(request, commit).await? {
-                MutationResult::Committed { attributes, .. } => file.lock().merge(attributes),
-                _ => return Err(unexpected("an append")),
-            }
-            Ok(length as u32)
-        });
-        append.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("append: {error}") }))
-    }
-
-    /// close(2) of one descriptor: commits, and reports what went wrong. Also fsync(2).
+    /// close(2) of one descriptor: reports what went wrong, and commits unless the exclusive lease
+    /// makes that unnecessary: who asks recalls it.
     pub async fn flush(self: &Arc<Self>, request: RequestId, handle: &FileHandle) -> Result<(), ClientError> {
         if !handle.writable {
             return Ok(());
+        }
+        if handle.file().lock().exclusive.may_buffer(&self.leases.time()) {
+            return handle.unreported_failure().map_or(Ok(()), Err);
         }
         self.sync(request, handle).await
     }
@@ -271,4 +237,16 @@ impl Filesystem {
     pub fn release(&self, handle: u64) {
         self.handles.remove(handle);
     }
+
+    /// Files that programs have open.
+    pub fn open_handles(&self) -> usize {
+        self.handles.count()
+    }
+}
+
+/// What the cluster said about a file that it has on its list now.
+struct Opened {
+    attributes: Attributes,
+    exclusive: bool,
+    extents: Option<Vec<Extent>>,
 }

@@ -1,28 +1,34 @@
 //! POSIX semantics without a kernel: what each call does, on any backend. One file a group of calls.
-//! Nothing is cached across calls but what the newest attributes prove to be current (P1); every
-//! name and attribute is asked for.
+//! What leases cover is told from memory ([`from_memory`]); everything else is asked for (P1).
 
 pub mod attributes;
 mod cluster_calls;
 pub mod directories;
 pub mod files;
+pub mod from_memory;
 pub mod names;
+mod recalls;
 pub mod seek;
 pub mod session_events;
 pub mod shutdown;
+mod writes;
 pub mod xattrs;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cairn_common::client::{ClientError, ClientEvent};
-use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::ids::{InodeId, LeaseGeneration, RequestId};
 use cairn_common::protocol::metadata::Attributes;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, watch};
 
 use crate::backend::Backend;
 use crate::filesystem::directories::DirectoryHandle;
+use crate::kernel_caches::{KernelCaches, NoKernel};
+use crate::lease_book::LeaseBook;
 use crate::open_files::{FileHandle, HandleTable, OpenFiles, releaser};
 use crate::read_path::block_reader::BlockReader;
 use crate::settings::MountSettings;
@@ -51,6 +57,13 @@ pub struct Filesystem {
     pub(crate) budget: DirtyBudget,
     pub(crate) uploads: Semaphore,
     pub(crate) blocks: Arc<BlockReader>,
+    pub(crate) leases: Arc<LeaseBook>,
+    kernel: RwLock<Arc<dyn KernelCaches>>,
+    /// Tickets of recalls that are being obeyed.
+    recalls: Mutex<BTreeSet<u64>>,
+    /// Held while a new generation of leases is taken over.
+    taking_over: tokio::sync::Mutex<()>,
+    newest_generation: watch::Sender<LeaseGeneration>,
 }
 
 impl Filesystem {
@@ -61,14 +74,20 @@ impl Filesystem {
         settings: MountSettings,
         events: UnboundedReceiver<ClientEvent>,
     ) -> Arc<Self> {
+        let leases = Arc::new(LeaseBook::new(backend.leases(), settings.cache));
         let filesystem = Arc::new(Self {
-            files: Arc::default(),
+            files: Arc::new(OpenFiles::new(leases.clone())),
             handles: HandleTable::default(),
             directories: HandleTable::default(),
             budget: DirtyBudget::new(settings.dirty_limit_bytes),
             uploads: Semaphore::new(settings.uploads_at_once),
             blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),
             runtime: Handle::current(),
+            leases,
+            kernel: RwLock::new(Arc::new(NoKernel)),
+            recalls: Mutex::default(),
+            taking_over: tokio::sync::Mutex::default(),
+            newest_generation: watch::Sender::new(LeaseGeneration(0)),
             backend,
             settings,
         });
@@ -76,6 +95,26 @@ impl Filesystem {
         tokio::spawn(releaser::run(Arc::downgrade(&filesystem)));
         tokio::spawn(session_events::run(Arc::downgrade(&filesystem), events));
         filesystem
+    }
+
+    /// From here on the caches of this kernel follow the leases. Before it is set nothing may go out
+    /// with a lifetime.
+    pub fn set_kernel(&self, kernel: Arc<dyn KernelCaches>) {
+        *self.kernel.write() = kernel;
+    }
+
+    pub(crate) fn kernel(&self) -> Arc<dyn KernelCaches> {
+        self.kernel.read().clone()
+    }
+
+    /// Requests answered from memory, and questions sent to the cluster.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        self.leases.hits_and_misses()
+    }
+
+    /// Inodes that are remembered under shared leases.
+    pub fn leases_held(&self) -> usize {
+        self.leases.lock().len()
     }
 
     /// The bounds of this mount.

@@ -1,10 +1,11 @@
-//! Calls about names: each is one linearizable request to the metadata group.
+//! Calls about names. What leases allow is told from memory; all else is one linearizable request to the
+//! metadata group.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_common::client::ClientError;
-use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::ids::InodeId;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Attributes, Mutation, MutationResult, NewNode, Query, QueryResult, RenameMode};
@@ -15,6 +16,9 @@ use crate::backend::unexpected;
 impl Filesystem {
     /// The inode of a name.
     pub async fn lookup(&self, caller: Caller, parent: InodeId, name: Name) -> Result<Attributes, ClientError> {
+        if let Some(answer) = self.try_lookup(parent, &name) {
+            return answer;
+        }
         match self.ask(caller.request, Query::Lookup { parent, name }).await? {
             QueryResult::Attributes(attributes) => Ok(self.observe(attributes)),
             _ => Err(unexpected("a lookup")),
@@ -65,7 +69,25 @@ impl Filesystem {
 
     /// Removes a name of anything but a directory.
     pub async fn unlink(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
-        self.change(caller.request, Mutation::Unlink { parent, name }).await.map(|_| ())
+        let last = self.try_lookup(parent, &name).and_then(Result::ok).filter(|attributes| attributes.links == 1);
+        self.change(caller.request, Mutation::Unlink { parent, name }).await?;
+        if let Some(gone) = last {
+            self.discard_if_unused(gone.inode);
+        }
+        Ok(())
+    }
+
+    /// The last name of a file is gone. If no program has it open, nobody will ever read what is dirty.
+    fn discard_if_unused(&self, inode: InodeId) {
+        let Some(file) = self.files.get(inode).filter(|file| !file.is_open()) else { return };
+        {
+            let mut inner = file.lock();
+            let bytes = inner.dirty.bytes();
+            inner.dirty.clear();
+            inner.pending_times = None;
+            self.budget.changed(bytes, 0);
+        }
+        self.files.unmark_if_clean(&file);
     }
 
     /// Removes an empty directory.
@@ -83,24 +105,18 @@ impl Filesystem {
         mode: RenameMode,
     ) -> Result<(), ClientError> {
         if self.files.any_dirty() {
-            self.flush_named(caller.request, parent, &name).await?;
+            self.flush_named(caller, parent, &name).await?;
             if mode == RenameMode::Exchange {
-                self.flush_named(caller.request, new_parent, &new_name).await?;
+                self.flush_named(caller, new_parent, &new_name).await?;
             }
         }
         let mutation = Mutation::Rename { parent, name, new_parent, new_name, mode };
         self.change(caller.request, mutation).await.map(|_| ())
     }
 
-    async fn flush_named(
-        self: &Arc<Self>,
-        request: RequestId,
-        parent: InodeId,
-        name: &Name,
-    ) -> Result<(), ClientError> {
-        match self.ask(request, Query::Lookup { parent, name: name.clone() }).await {
-            Ok(QueryResult::Attributes(attributes)) => self.flush_inode(request, attributes.inode).await,
-            Ok(_) => Err(unexpected("a lookup")),
+    async fn flush_named(self: &Arc<Self>, caller: Caller, parent: InodeId, name: &Name) -> Result<(), ClientError> {
+        match self.lookup(caller, parent, name.clone()).await {
+            Ok(attributes) => self.flush_inode(caller.request, attributes.inode).await,
             Err(ClientError::Fs(FsError::NotFound)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -108,6 +124,9 @@ impl Filesystem {
 
     /// Target of a symlink.
     pub async fn read_link(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
+        if let Some(target) = self.try_read_link(inode) {
+            return Ok(target);
+        }
         match self.ask(caller.request, Query::ReadLink { inode }).await? {
             QueryResult::Bytes(target) => Ok(target),
             _ => Err(unexpected("a readlink")),

@@ -1,55 +1,82 @@
-//! What the cluster asks of this mount: to flush a file that another mount has asked about. Until it
-//! is answered the other mount waits (P1).
+//! What the cluster tells this mount: recalls, and that another leader grants leases now. A new
+//! generation is taken over in this order: everything remembered is dropped, the kernel forgets, leases
+//! of open files are reclaimed, and then the mount checks in. Until then the leader may change nothing.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use cairn_common::client::{ClientError, ClientEvent};
-use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::protocol::metadata::SessionEvent;
+use cairn_common::ids::{DataVersion, InodeId, LeaseGeneration, RequestId};
+use cairn_common::limits::MAX_LEASES_PER_MESSAGE;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Filesystem;
+use crate::open_files::FileState;
+
+/// Pause after a failed reclaim.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs until the session or the file system is gone.
 pub(crate) async fn run(filesystem: Weak<Filesystem>, mut events: UnboundedReceiver<ClientEvent>) {
     while let Some(event) = events.recv().await {
         let Some(filesystem) = filesystem.upgrade() else { return };
         match event {
-            ClientEvent::Asked(SessionEvent::Recall { inode, ticket, .. }) => {
-                tokio::spawn(async move { filesystem.flush_for_another_mount(inode, ticket).await });
-            }
+            ClientEvent::Asked(event) => drop(tokio::spawn(filesystem.obey(event))),
             ClientEvent::NewGeneration(generation) => {
-                filesystem.backend.leases().adopt(generation);
-                filesystem.backend.check_in(generation);
+                filesystem.newest_generation.send_replace(generation);
+                tokio::spawn(async move { filesystem.take_over(generation).await });
             }
         }
     }
 }
 
 impl Filesystem {
-    async fn flush_for_another_mount(self: Arc<Self>, inode: InodeId, ticket: u64) {
-        let request = RequestId::random();
-        self.doubt_capability(inode);
-        let Some(file) = self.files.get(inode) else {
-            self.answer_recall(request, inode, ticket).await;
+    async fn take_over(self: &Arc<Self>, generation: LeaseGeneration) {
+        let _one_at_a_time = self.taking_over.lock().await;
+        let is_newest = || *self.newest_generation.borrow() == generation;
+        if !is_newest() {
             return;
-        };
-        while let Err(error) = self.flush_for_other(request, &file).await {
-            match error {
-                // The bytes are still here and still owed to the other mount.
-                ClientError::TimedOut { .. } => {
-                    tracing::warn!(%request, %inode, %error, "another mount waits for data that cannot be committed yet");
+        }
+        let told = self.leases.lock().adopt(generation, self.leases.time().now);
+        self.leases.clock().adopt(generation);
+        let kernel = self.kernel();
+        for (directory, _) in told.iter().filter(|(_, told)| told.names) {
+            kernel.names(*directory).await;
+        }
+        for (inode, _) in told.iter().filter(|(_, told)| told.attributes) {
+            kernel.attributes(*inode).await;
+        }
+        let open = self.files.open_files();
+        let versions: Vec<(Arc<FileState>, Option<DataVersion>)> =
+            open.iter().map(|file| (file.clone(), file.lock().known.map(|known| known.data_version))).collect();
+        for batch in open.chunks(MAX_LEASES_PER_MESSAGE) {
+            let inodes: Vec<InodeId> = batch.iter().map(|file| file.inode).collect();
+            while let Err(error) = self.reclaim(inodes.clone()).await {
+                tracing::warn!(%error, "leases of open files are not reclaimed yet");
+                if !is_newest() || matches!(error, ClientError::SessionFenced { .. }) {
+                    return;
                 }
-                // The data is lost and that is reported where it belongs; the other mount need not wait.
-                _ => break,
+                tokio::time::sleep(PAUSE).await;
             }
         }
-        self.answer_recall(request, inode, ticket).await;
+        for (file, before) in versions {
+            let leased = self.leases.lock().remembered_version(file.inode);
+            let exclusive = file.lock().exclusive.is_held();
+            // Nobody has changed the bytes, and nobody can before this mount is asked.
+            if !exclusive && (leased.is_none() || leased != before) {
+                kernel.pages(file.inode).await;
+            }
+        }
+        self.backend.check_in(generation);
     }
 
-    async fn answer_recall(&self, request: RequestId, inode: InodeId, ticket: u64) {
-        if let Err(error) = self.backend.recall_done(ticket, false).await {
-            tracing::warn!(%request, %inode, %error, "a recall could not be answered");
+    async fn reclaim(&self, inodes: Vec<InodeId>) -> Result<(), ClientError> {
+        let asking = self.leases.ask();
+        let reclaimed = self.backend.reclaim(RequestId::random(), inodes).await?;
+        if let Some(question) = asking.into_question() {
+            let mut cache = self.leases.lock();
+            cache.reclaimed(question, reclaimed.generation, reclaimed.sequence, reclaimed.held);
         }
+        Ok(())
     }
 }

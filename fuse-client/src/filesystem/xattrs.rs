@@ -7,33 +7,22 @@ use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES};
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{Mutation, OpenMode, Query, QueryResult, XattrMode};
+use cairn_common::protocol::metadata::{Mutation, Query, QueryResult, XattrMode};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
 
-const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+pub(super) const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 /// The kernel asks for it before every write.
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
 impl Filesystem {
-    /// Answers without waiting what needs no question: lists that are not kept, and a capability that
-    /// is known not to exist.
-    pub fn try_xattr(&self, inode: InodeId, name: &[u8]) -> Option<ClientError> {
-        if name.starts_with(ACL_PREFIX) {
-            return Some(FsError::NotSupported.into());
-        }
-        if name != CAPABILITY {
-            return None;
-        }
-        let file = self.files.get(inode)?;
-        let mut inner = file.lock();
-        (inner.no_capability && inner.registration(OpenMode::Write).registered).then(|| FsError::NoAttribute.into())
-    }
-
     /// A value.
     pub async fn xattr(&self, caller: Caller, inode: InodeId, name: Bytes) -> Result<Bytes, ClientError> {
         check_name(&name)?;
+        if let Some(answer) = self.try_xattr(inode, &name) {
+            return answer;
+        }
         let capability_of = if name == CAPABILITY { self.files.get(inode) } else { None };
         let generation = capability_of.as_ref().map(|file| file.lock().capability_generation);
         match self.ask(caller.request, Query::Xattr { inode, name }).await {
@@ -51,17 +40,20 @@ impl Filesystem {
 
     /// All names, each followed by a NUL.
     pub async fn xattr_names(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
-        match self.ask(caller.request, Query::Xattrs { inode }).await? {
-            QueryResult::Names(names) => {
-                let mut list = Vec::new();
-                for name in names {
-                    list.extend_from_slice(&name);
-                    list.push(0);
-                }
-                Ok(list.into())
-            }
-            _ => Err(unexpected("a question for attribute names")),
+        let remembered = self.leases.told(|cache, time| cache.xattr_names(inode, time));
+        let names = match remembered {
+            Some(names) => names,
+            None => match self.ask(caller.request, Query::Xattrs { inode }).await? {
+                QueryResult::Names(names) => names,
+                _ => return Err(unexpected("a question for attribute names")),
+            },
+        };
+        let mut list = Vec::new();
+        for name in names {
+            list.extend_from_slice(&name);
+            list.push(0);
         }
+        Ok(list.into())
     }
 
     /// Sets a value.

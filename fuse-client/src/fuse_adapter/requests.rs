@@ -369,7 +369,7 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let work = async move {
             let listed = filesystem
-                .list(caller, fh.0, offset, |entry| {
+                .list(caller, fh.0, offset, false, |entry| {
                     let name = OsStr::from_bytes(&entry.name);
                     !reply.add(INodeNo(entry.inode.0), entry.cookie, file_type(entry.kind), name)
                 })
@@ -433,8 +433,8 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
-        if let Some(error) = self.filesystem.try_xattr(inode(ino), key.as_bytes()) {
-            return reply.error(fuse_errno(errno(&error)));
+        if let Some(answer) = self.filesystem.try_xattr(inode(ino), key.as_bytes()) {
+            return reply_xattr(reply, size, answer.map_err(|error| fuse_errno(errno(&error))));
         }
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
         let work = async move { filesystem.xattr(caller, inode(ino), key).await };

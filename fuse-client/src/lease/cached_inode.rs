@@ -44,6 +44,8 @@ pub(super) struct CachedInode {
     /// Names that are not in `names` do not exist.
     complete: bool,
     listing: Option<Listing>,
+    /// Version of the pages that the kernel keeps.
+    pub(super) pages_of: Option<DataVersion>,
     /// Used since the last look of the eviction.
     pub(super) used: bool,
 }

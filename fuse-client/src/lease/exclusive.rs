@@ -21,8 +21,10 @@ enum State {
     #[default]
     None,
     Held,
-    /// Somebody else waits for it: what is dirty is being flushed, and new writes wait.
+    /// It ends soon: what is dirty is being flushed, and new writes wait.
     GivingUp,
+    /// The cluster has been told, and has not answered: nothing is told from memory, nothing is asked.
+    Leaving,
 }
 
 /// What became of a grant that an answer brought.
@@ -38,19 +40,24 @@ pub enum Grant {
 }
 
 impl Exclusive {
-    /// Whether bytes, size and times may be changed in memory, and told from it.
+    /// Whether bytes, size and times may be changed in memory.
     pub fn may_buffer(&self, time: &LeaseTime) -> bool {
         self.state == State::Held && time.exclusive_valid()
     }
 
-    /// Whether the cluster may think that this mount has it.
-    pub fn is_held(&self) -> bool {
-        self.state != State::None
+    /// Whether they may be told from memory.
+    pub fn may_tell(&self, time: &LeaseTime) -> bool {
+        matches!(self.state, State::Held | State::GivingUp) && time.exclusive_valid()
     }
 
-    /// Whether it is being given up: new writes wait for the end of that.
-    pub fn is_being_given_up(&self) -> bool {
-        self.state == State::GivingUp
+    /// Whether it is held and not on its way out.
+    pub fn is_held(&self) -> bool {
+        self.state == State::Held
+    }
+
+    /// Whether it is on its way out: new writes wait for the end of that.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::GivingUp | State::Leaving)
     }
 
     /// Whether it may be asked for.
@@ -66,7 +73,7 @@ impl Exclusive {
                 self.state = State::Held;
                 Grant::Held
             }
-            (_, State::Held | State::GivingUp) => Grant::Held,
+            (_, State::Held | State::GivingUp | State::Leaving) => Grant::Held,
             (false, State::None) => {
                 self.not_before = now + PAUSE;
                 Grant::None
@@ -74,7 +81,7 @@ impl Exclusive {
         }
     }
 
-    /// Somebody else waits for it. Answers whether it was held.
+    /// It is to end: new writes wait. Answers whether it was held.
     pub fn recalled(&mut self) -> bool {
         if self.state == State::Held {
             self.state = State::GivingUp;
@@ -82,7 +89,12 @@ impl Exclusive {
         self.state == State::GivingUp
     }
 
-    /// It is given up, or the cluster took it.
+    /// The cluster is about to be told that it ends.
+    pub fn leave(&mut self) {
+        self.state = State::Leaving;
+    }
+
+    /// The cluster has answered that.
     pub fn ended(&mut self) {
         self.state = State::None;
     }

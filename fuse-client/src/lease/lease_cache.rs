@@ -54,10 +54,26 @@ pub struct LeaseCache {
     returning: BTreeMap<InodeId, ()>,
     /// Dropped here, to be given back.
     surplus: VecDeque<InodeId>,
-    /// Until when the kernel may believe what it was told about an inode, remembered here or not.
-    told: BTreeMap<InodeId, Duration>,
+    /// Until when the kernel may believe what it was told about an inode, remembered here or not:
+    /// attributes, and names in it.
+    told: BTreeMap<InodeId, (Duration, Duration)>,
     /// Where the next look for something unused begins.
     hand: InodeId,
+}
+
+/// What the kernel may believe about an inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Told {
+    /// Its attributes.
+    pub attributes: bool,
+    /// Names in it, present or absent.
+    pub names: bool,
+}
+
+impl Told {
+    fn at((attributes, names): (Duration, Duration), now: Duration) -> Self {
+        Self { attributes: attributes > now, names: names > now }
+    }
 }
 
 impl LeaseCache {
@@ -91,26 +107,27 @@ impl LeaseCache {
     }
 
     /// Drops everything and goes over to the grants of another leader, or of the same one after it has
-    /// taken all back. Answers the inodes that the kernel may believe something about.
-    pub fn adopt(&mut self, generation: LeaseGeneration, now: Duration) -> Vec<InodeId> {
+    /// taken all back. Answers what the kernel may still believe.
+    pub fn adopt(&mut self, generation: LeaseGeneration, now: Duration) -> Vec<(InodeId, Told)> {
         self.generation = generation;
         self.names_known = 0;
         self.returning.clear();
         self.surplus.clear();
         self.inodes.clear();
         let told = std::mem::take(&mut self.told);
-        told.into_iter().filter(|(_, until)| *until > now).map(|(inode, _)| inode).collect()
+        let believed = told.into_iter().map(|(inode, until)| (inode, Told::at(until, now)));
+        believed.filter(|(_, told)| told.attributes || told.names).collect()
     }
 
     /// A recall: nothing is told about the inode any more, and no answer to an earlier question counts.
-    /// Answers whether the kernel may believe something about it.
-    pub fn recall(&mut self, inode: InodeId, exclusive: bool, now: Duration) -> bool {
+    /// Answers what the kernel may believe about it.
+    pub fn recall(&mut self, inode: InodeId, exclusive: bool, now: Duration) -> Told {
         self.questions.recalled(inode);
         if exclusive {
             self.exclusive_questions.recalled(inode);
         }
         self.forget(inode);
-        self.told.remove(&inode).is_some_and(|until| until > now)
+        self.told.remove(&inode).map_or(Told::default(), |until| Told::at(until, now))
     }
 
     pub(super) fn forget(&mut self, inode: InodeId) {
@@ -294,7 +311,7 @@ impl LeaseCache {
         if ttl.is_zero() || self.attributes(inode, time).is_none() {
             return Duration::ZERO;
         }
-        self.tell(inode, time);
+        self.tell(inode, time).0 = time.horizon;
         ttl
     }
 
@@ -304,14 +321,33 @@ impl LeaseCache {
         if ttl.is_zero() || self.name(parent, name, time) != Some(stands_for) {
             return Duration::ZERO;
         }
-        self.tell(parent, time);
+        self.tell(parent, time).1 = time.horizon;
         ttl
     }
 
-    fn tell(&mut self, inode: InodeId, time: &LeaseTime) {
-        self.told.insert(inode, time.horizon);
+    fn tell(&mut self, inode: InodeId, time: &LeaseTime) -> &mut (Duration, Duration) {
         if self.told.len() > 2 * self.limits.inodes.max(1024) {
-            self.told.retain(|_, until| *until > time.now);
+            self.told.retain(|_, (attributes, names)| *attributes > time.now || *names > time.now);
+        }
+        self.told.entry(inode).or_default()
+    }
+
+    /// A program opens a file whose bytes are of `version`. Answers whether the pages that the kernel has
+    /// of it are of this version; from here on they are.
+    pub fn opened(&mut self, inode: InodeId, version: DataVersion, time: &LeaseTime) -> bool {
+        let Some(cached) = self.told(inode, time) else { return false };
+        cached.pages_of.replace(version) == Some(version)
+    }
+
+    /// Version of a file's bytes as last told, valid or not: only to be compared with.
+    pub fn remembered_version(&self, inode: InodeId) -> Option<DataVersion> {
+        Some(self.inodes.get(&inode)?.attributes?.data_version)
+    }
+
+    /// This mount changed the bytes of a file, through the kernel's pages, and nobody else did.
+    pub fn wrote(&mut self, inode: InodeId, before: DataVersion, after: DataVersion) {
+        if let Some(cached) = self.inodes.get_mut(&inode).filter(|cached| cached.pages_of == Some(before)) {
+            cached.pages_of = Some(after);
         }
     }
 
@@ -352,7 +388,9 @@ impl LeaseCache {
     pub fn take_surplus(&mut self, limit: usize, now: Duration) -> Vec<InodeId> {
         let mut taken = Vec::new();
         while let Some(inode) = self.surplus.front().copied() {
-            if taken.len() == limit || self.told.get(&inode).is_some_and(|until| *until > now) {
+            if taken.len() == limit
+                || self.told.get(&inode).is_some_and(|until| Told::at(*until, now) != Told::default())
+            {
                 break;
             }
             self.surplus.pop_front();

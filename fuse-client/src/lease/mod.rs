@@ -19,6 +19,6 @@ mod tests;
 pub use cached_inode::KnownName;
 pub use exclusive::{Exclusive, Grant};
 pub use fact::Fact;
-pub use lease_cache::{CacheLimits, LeaseCache};
+pub use lease_cache::{CacheLimits, LeaseCache, Told};
 pub use own_change::{NameEffect, OwnChange, Touch};
 pub use questions::Question;

@@ -197,7 +197,10 @@ impl LeaseCache {
         for effect in names {
             // Without what was known before, or a lease now, there is nothing to bring up to date.
             match effect.inode() {
-                Some(inode) => self.apply(inode, effect, &contested),
+                Some(inode) if keeps && !self.questions.was_recalled(&change.question, inode) => {
+                    self.apply(inode, effect, &contested);
+                }
+                Some(_) => {}
                 None => self.forget_parents(&effects.changed),
             }
         }

@@ -82,7 +82,8 @@ fn told_while_the_horizon_is_ahead_and_never_under_another_generation() {
     assert_eq!(cache.attributes(FILE, &over), None);
     assert_eq!(cache.attribute_ttl(FILE, &over), Duration::ZERO);
     assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
-    assert_eq!(cache.adopt(LeaseGeneration(4), time().now), vec![FILE], "the kernel may still believe it");
+    let told = Told { attributes: true, names: false };
+    assert_eq!(cache.adopt(LeaseGeneration(4), time().now), vec![(FILE, told)], "the kernel may still believe it");
     assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
 }
 
@@ -113,16 +114,16 @@ fn only_what_was_granted_is_kept() {
 fn a_recall_beats_every_earlier_question() {
     let mut cache = cache();
     let before = cache.ask();
-    assert!(!cache.recall(FILE, false, time().now));
+    assert_eq!(cache.recall(FILE, false, time().now), Told::default());
     let after = cache.ask();
     cache.answered(before, Some(&granted()), CommitSequence(1), facts(7));
     assert_eq!(size(&mut cache), None);
     cache.answered(after, Some(&granted()), CommitSequence(2), facts(8));
     assert_eq!(size(&mut cache), Some(8));
     cache.attribute_ttl(FILE, &time());
-    assert!(cache.recall(FILE, false, time().now), "the kernel was told of it");
+    assert!(cache.recall(FILE, false, time().now).attributes, "the kernel was told of it");
     assert_eq!(size(&mut cache), None);
-    assert!(!cache.recall(FILE, false, time().now), "and is told to forget once");
+    assert_eq!(cache.recall(FILE, false, time().now), Told::default(), "and is told to forget once");
 }
 
 #[test]
@@ -272,7 +273,9 @@ fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
     assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::Held);
     assert!(lease.may_buffer(&time()));
     assert!(!lease.may_buffer(&LeaseTime { now: time().exclusive_horizon, ..time() }));
-    assert!(lease.recalled() && !lease.may_buffer(&time()));
+    assert!(lease.recalled() && !lease.may_buffer(&time()) && lease.may_tell(&time()));
+    lease.leave();
+    assert!(lease.is_ending() && !lease.may_tell(&time()) && !lease.may_ask(Duration::from_secs(9)));
     lease.ended();
     assert_eq!(lease.answered(false, false, Duration::ZERO), Grant::None);
     assert!(!lease.may_ask(Duration::from_millis(999)) && lease.may_ask(Duration::from_secs(1)));

@@ -9,7 +9,9 @@ use cairn_common::clock::Timestamp;
 use cairn_common::ids::InodeId;
 use cairn_common::protocol::metadata::{Attributes, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
+use crate::lease::Exclusive;
 use crate::read_path::extent_map::ExtentMap;
 use crate::write_path::dirty_map::DirtyMap;
 
@@ -24,8 +26,10 @@ pub struct FileState {
     pub ordering: Arc<tokio::sync::Mutex<()>>,
     /// Held while bytes are committed, until the answer is definite: one commit at a time.
     pub changing: Arc<tokio::sync::Mutex<()>>,
-    /// Held while a registration is made or released.
+    /// Held while a registration or the exclusive lease is asked for or given back.
     pub registering: Arc<tokio::sync::Mutex<()>>,
+    /// Told when the exclusive lease has ended: writes that waited for that go on.
+    pub exclusive_ended: Notify,
     inner: Mutex<FileInner>,
 }
 
@@ -35,8 +39,14 @@ pub struct FileState {
 pub struct FileInner {
     /// Newest attributes seen.
     pub known: Option<Attributes>,
+    /// An own change has made them old, and its answer did not tell the new ones.
+    pub doubtful: bool,
     /// Bytes that are not committed.
     pub dirty: DirtyMap,
+    /// Times that a program has set under the exclusive lease; sent behind the dirty bytes.
+    pub pending_times: Option<PendingTimes>,
+    /// The exclusive lease: whether `dirty` may wait, and all this be told.
+    pub exclusive: Exclusive,
     /// When the oldest of them was written.
     pub dirty_since: Option<Instant>,
     /// When the newest of them was written, as programs see it.
@@ -49,13 +59,24 @@ pub struct FileInner {
     pub failures: u64,
     /// The newest of them.
     pub last_failure: Option<ClientError>,
-    /// `security.capability` is known not to exist, while registered for writing: the kernel asks
-    /// for it before every write, and another mount that sets it makes us flush first.
+    /// `security.capability` is known not to exist, while the exclusive lease is held: the kernel asks
+    /// for it before every write, and another mount that sets it recalls the lease first.
     pub no_capability: bool,
     /// Counts the moments from which on `no_capability` may be untrue.
     pub capability_generation: u64,
     /// For reading and for writing.
     pub registrations: [Registration; 2],
+}
+
+/// Times that a program has set and the cluster does not have yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PendingTimes {
+    /// Access time.
+    pub atime: Option<Timestamp>,
+    /// Modification time.
+    pub mtime: Option<Timestamp>,
+    /// When they were set.
+    pub ctime: Timestamp,
 }
 
 /// How a file is registered with the cluster in one mode.
@@ -87,9 +108,13 @@ impl FileState {
             ordering: Arc::default(),
             changing: Arc::default(),
             registering: Arc::default(),
+            exclusive_ended: Notify::new(),
             inner: Mutex::new(FileInner {
                 known: None,
+                doubtful: false,
                 dirty: DirtyMap::default(),
+                pending_times: None,
+                exclusive: Exclusive::default(),
                 dirty_since: None,
                 local_mtime: None,
                 extents: ExtentMap::default(),
@@ -115,9 +140,29 @@ impl FileState {
         inner.shown(fresh)
     }
 
-    /// Whether bytes wait to be committed.
+    /// Whether bytes or times wait to be committed.
     pub fn is_dirty(&self) -> bool {
-        !self.lock().dirty.is_empty()
+        !self.lock().is_clean()
+    }
+
+    /// Whether programs on this mount have it open, or are opening it.
+    pub fn is_open(&self) -> bool {
+        self.lock().registrations.iter().any(|registration| registration.pins > 0)
+    }
+
+    /// Until the exclusive lease is not on its way out. Answers whether that took waiting.
+    pub async fn wait_while_ending(&self) -> bool {
+        let mut waited = false;
+        loop {
+            let ended = self.exclusive_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if !self.lock().exclusive.is_ending() {
+                return waited;
+            }
+            waited = true;
+            ended.await;
+        }
     }
 }
 
@@ -127,6 +172,7 @@ impl FileInner {
         let order = |attributes: &Attributes| (attributes.data_version, attributes.ctime);
         if self.known.as_ref().is_none_or(|known| order(known) <= order(&fresh)) {
             self.known = Some(fresh);
+            self.doubtful = false;
         }
     }
 
@@ -140,6 +186,11 @@ impl FileInner {
         self.remote_size().max(self.dirty.end().unwrap_or(0))
     }
 
+    /// Nothing waits to be committed.
+    pub fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.pending_times.is_none()
+    }
+
     /// Attributes with the dirty bytes; `fallback` if nothing is known.
     pub fn shown(&self, fallback: Attributes) -> Attributes {
         let mut shown = self.known.unwrap_or(fallback);
@@ -150,6 +201,11 @@ impl FileInner {
                 shown.mtime = written;
                 shown.ctime = shown.ctime.max(written);
             }
+        }
+        if let Some(times) = self.pending_times {
+            shown.atime = times.atime.unwrap_or(shown.atime);
+            shown.mtime = times.mtime.unwrap_or(shown.mtime);
+            shown.ctime = shown.ctime.max(times.ctime);
         }
         shown
     }
@@ -167,6 +223,6 @@ impl FileInner {
 
     /// Nobody uses the file, nothing waits in it.
     pub fn is_idle(&self) -> bool {
-        self.dirty.is_empty() && self.registrations.iter().all(|r| r.pins == 0 && !r.registered)
+        self.is_clean() && self.registrations.iter().all(|r| r.pins == 0 && !r.registered)
     }
 }

@@ -76,6 +76,11 @@ impl<T> HandleTable<T> {
         self.handles.read().get(&number).cloned().ok_or(ClientError::Fs(FsError::Stale))
     }
 
+    /// Handles in use.
+    pub fn count(&self) -> usize {
+        self.handles.read().len()
+    }
+
     /// Takes a handle out.
     pub fn remove(&self, number: u64) -> Option<Arc<T>> {
         self.handles.write().remove(&number)

@@ -10,10 +10,12 @@ use cairn_common::protocol::metadata::OpenMode;
 use parking_lot::Mutex;
 
 use super::file_state::FileState;
+use crate::lease_book::LeaseBook;
 
 /// Files in use or lately so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OpenFiles {
+    leases: Arc<LeaseBook>,
     files: Mutex<HashMap<InodeId, Arc<FileState>>>,
     idle: Mutex<Vec<(Arc<FileState>, OpenMode)>>,
     dirty: Mutex<HashMap<InodeId, Arc<FileState>>>,
@@ -28,6 +30,11 @@ pub struct Pin {
 }
 
 impl OpenFiles {
+    /// No files. Leases of those in use are kept in the book.
+    pub fn new(leases: Arc<LeaseBook>) -> Self {
+        Self { leases, files: Mutex::default(), idle: Mutex::default(), dirty: Mutex::default() }
+    }
+
     /// Pins a file.
     pub fn pin(self: &Arc<Self>, inode: InodeId, mode: OpenMode) -> Pin {
         let mut files = self.files.lock();
@@ -37,6 +44,7 @@ impl OpenFiles {
             let registration = inner.registration(mode);
             registration.pins += 1;
             registration.idle_since = None;
+            self.leases.lock().pin(inode);
         }
         Pin { files: self.clone(), file, mode }
     }
@@ -82,6 +90,11 @@ impl OpenFiles {
         self.dirty.lock().values().cloned().collect()
     }
 
+    /// Files that programs have open.
+    pub fn open_files(&self) -> Vec<Arc<FileState>> {
+        self.files.lock().values().filter(|file| file.is_open()).cloned().collect()
+    }
+
     /// Whether any file has dirty bytes.
     pub fn any_dirty(&self) -> bool {
         !self.dirty.lock().is_empty()
@@ -106,6 +119,7 @@ impl Drop for Pin {
             let mut inner = self.file.lock();
             let registration = inner.registration(self.mode);
             registration.pins -= 1;
+            self.files.leases.lock().unpin(self.file.inode);
             if registration.pins == 0 {
                 registration.idle_since = Some(Instant::now());
             }

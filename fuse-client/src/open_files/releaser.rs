@@ -1,11 +1,13 @@
-//! Gives registrations back that nobody uses, many in one change. Those for writing soon, because
-//! other mounts must ask us while they last; those for reading lazily, so that reopening is free.
+//! Gives registrations back that nobody uses, many in one change, a while after their last use, so that
+//! reopening is free; one for writing not before its bytes are flushed, and the exclusive lease goes
+//! with it. Also gives back shared leases that the cache has no room for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::limits::MAX_LEASES_PER_MESSAGE;
 use cairn_common::protocol::metadata::{Mutation, OpenMode};
 use tokio::sync::OwnedMutexGuard;
 
@@ -25,6 +27,7 @@ pub async fn run(filesystem: std::sync::Weak<Filesystem>) {
         tokio::time::sleep(TICK).await;
         let Some(filesystem) = filesystem.upgrade() else { return };
         release_idle(&filesystem, false).await;
+        return_surplus(&filesystem);
     }
 }
 
@@ -44,7 +47,7 @@ pub async fn release_idle(filesystem: &Filesystem, all: bool) {
         };
         let (used, registered, idle_for, dirty) = {
             let mut inner = file.lock();
-            let dirty = !inner.dirty.is_empty();
+            let dirty = !inner.is_clean();
             let registration = inner.registration(mode);
             registration.queued = false;
             let idle_for = registration.idle_since.map_or(Duration::ZERO, |since| since.elapsed());
@@ -72,8 +75,13 @@ pub async fn release_idle(filesystem: &Filesystem, all: bool) {
     // Somebody may have begun to use a file before its lock was taken.
     batch.retain(|(file, mode, _)| {
         let mut inner = file.lock();
+        let clean = *mode == OpenMode::Read || inner.is_clean();
         let registration = inner.registration(*mode);
-        registration.pins == 0 && registration.registered
+        let released = clean && registration.pins == 0 && registration.registered;
+        if released && *mode == OpenMode::Write {
+            inner.exclusive.leave();
+        }
+        released
     });
     if !batch.is_empty() {
         release(filesystem, batch).await;
@@ -95,11 +103,33 @@ async fn release(filesystem: &Filesystem, mut batch: Vec<Candidate>) {
             let mut inner = file.lock();
             inner.registration(mode).registered = false;
             if mode == OpenMode::Write {
+                inner.exclusive.ended();
                 inner.no_capability = false;
                 inner.capability_generation += 1;
             }
         }
+        file.exclusive_ended.notify_waiters();
         drop(guard);
         filesystem.files.forget_if_idle(&file);
     }
+}
+
+/// Gives shared leases back, in the background. After an error nothing is remembered about these
+/// inodes any more under this generation: the leader may still take their leases.
+fn return_surplus(filesystem: &Arc<Filesystem>) {
+    let (generation, inodes) = {
+        let mut cache = filesystem.leases.lock();
+        let time = filesystem.leases.time();
+        (time.generation, cache.take_surplus(MAX_LEASES_PER_MESSAGE, time.now))
+    };
+    if inodes.is_empty() {
+        return;
+    }
+    let filesystem = filesystem.clone();
+    tokio::spawn(async move {
+        match filesystem.backend.return_leases(RequestId::random(), generation, inodes.clone()).await {
+            Ok(()) => filesystem.leases.lock().returned(&inodes),
+            Err(error) => tracing::debug!(%error, count = inodes.len(), "leases could not be given back"),
+        }
+    });
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cairn_common::client::ClientError;
 use cairn_common::ids::RequestId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
-use cairn_common::protocol::metadata::{Mutation, MutationResult};
+use cairn_common::protocol::metadata::{AttributeChanges, Mutation, MutationResult, TimeChange};
 use futures::future::try_join_all;
 
 use super::upload::Upload;
@@ -58,7 +58,7 @@ impl Filesystem {
     ) -> Result<(), ClientError> {
         let uploads = {
             let mut inner = file.lock();
-            if inner.dirty.is_empty() {
+            if inner.is_clean() {
                 return Ok(());
             }
             let inline = inner.size() <= INLINE_MAX_BYTES as u64;
@@ -68,7 +68,10 @@ impl Filesystem {
         };
         let stored = try_join_all(uploads.iter().map(|upload| self.store(request, upload))).await;
         let result = match stored {
-            Ok(_) => self.commit_stored(request, file).await,
+            Ok(_) => match self.commit_stored(request, file).await {
+                Ok(()) => self.send_times(request, file).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         match result {
@@ -114,11 +117,31 @@ impl Filesystem {
                 let mut inner = file.lock();
                 let before = inner.dirty.bytes();
                 inner.dirty.committed(&parts);
+                if let Some(known) = inner.known.filter(|_| inner.exclusive.is_held()) {
+                    self.leases.lock().wrote(file.inode, known.data_version, attributes.data_version);
+                }
                 inner.merge(attributes);
                 self.budget.changed(before, inner.dirty.bytes());
             }
             self.files.unmark_if_clean(file);
         }
+    }
+
+    /// Sends the times that a program has set, behind the bytes, whose commit sets some, too.
+    async fn send_times(&self, request: RequestId, file: &Arc<FileState>) -> Result<(), ClientError> {
+        let Some(times) = file.lock().pending_times else { return Ok(()) };
+        let (atime, mtime) = (times.atime.map(TimeChange::At), times.mtime.map(TimeChange::At));
+        let changes = AttributeChanges { atime, mtime, ..AttributeChanges::default() };
+        match self.submit(request, Mutation::SetAttributes { inode: file.inode, changes }).await? {
+            MutationResult::Attributes(attributes) => {
+                let mut inner = file.lock();
+                inner.merge(attributes);
+                inner.pending_times = inner.pending_times.filter(|pending| *pending != times);
+            }
+            _ => return Err(unexpected("a change of times")),
+        }
+        self.files.unmark_if_clean(file);
+        Ok(())
     }
 
     pub(crate) async fn store(&self, request: RequestId, upload: &Arc<Upload>) -> Result<(), ClientError> {
@@ -132,6 +155,7 @@ impl Filesystem {
             let mut inner = file.lock();
             let lost = inner.dirty.bytes();
             inner.dirty.clear();
+            inner.pending_times = None;
             inner.dirty_since = None;
             inner.record_failure(error.clone());
             self.budget.changed(lost, 0);

@@ -1,0 +1,443 @@
+//! The leader's side of leases, in its simplest faithful form: pins, recalls, the wait for them, and
+//! generations. Served to the real metadata client as a transport whose messages overtake each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_common::clock::Timestamp;
+use cairn_common::codec;
+use cairn_common::ids::{CommitSequence, InodeId, LeaseGeneration, PoolId, SessionEpoch, SessionId, TableEpoch};
+use cairn_common::partition_table::PartitionTable;
+use cairn_common::protocol::ServiceError;
+use cairn_common::protocol::metadata::{
+    ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, SessionEvent,
+};
+use cairn_common::transport::{Answer, Call, Transport, TransportError};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::state::State;
+
+/// A session is given up this long after its last renewal: its lease, and what clocks may differ.
+const PATIENCE: Duration = Duration::from_millis(1100);
+
+/// The cluster.
+pub(crate) struct FakeCluster {
+    pub(crate) state: Mutex<State>,
+    leases: Mutex<Leases>,
+    mail: Notify,
+    /// So many puts fail as if no quorum answered.
+    pub(crate) failing_puts: AtomicU32,
+    /// So many puts are refused for want of space.
+    pub(crate) full_puts: AtomicU32,
+    /// So many reads of blocks and of metadata fail.
+    pub(crate) failing_reads: AtomicU32,
+    /// While locked, commits wait: their answer is late.
+    pub(crate) commits: tokio::sync::Mutex<()>,
+    /// Messages take up to so many milliseconds.
+    pub(crate) jitter_ms: AtomicU32,
+    /// Nobody gets leases.
+    pub(crate) no_leases: AtomicBool,
+    pub(crate) puts: AtomicU32,
+    pub(crate) questions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Leases {
+    sessions: BTreeMap<SessionId, Session>,
+    holders: BTreeSet<(InodeId, SessionId)>,
+    /// Gave a lease back and have the file open all the same.
+    openers: BTreeSet<(InodeId, SessionId)>,
+    pins: BTreeMap<InodeId, u32>,
+    recalls: BTreeMap<u64, (SessionId, SessionEvent, Option<oneshot::Sender<bool>>)>,
+    tickets: u64,
+    sequence: u64,
+    term: u64,
+}
+
+#[derive(Default)]
+struct Session {
+    taken_back: u64,
+    silent: bool,
+    fenced: bool,
+}
+
+impl Default for FakeCluster {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            leases: Mutex::new(Leases { term: 1, ..Leases::default() }),
+            mail: Notify::new(),
+            failing_puts: AtomicU32::new(0),
+            full_puts: AtomicU32::new(0),
+            failing_reads: AtomicU32::new(0),
+            commits: tokio::sync::Mutex::default(),
+            jitter_ms: AtomicU32::new(0),
+            no_leases: AtomicBool::new(false),
+            puts: AtomicU32::new(0),
+            questions: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Leases {
+    fn generation(&self, session: SessionId) -> LeaseGeneration {
+        LeaseGeneration((self.term << 24) + 1 + self.sessions.get(&session).map_or(0, |s| s.taken_back))
+    }
+
+    fn recall(
+        &mut self,
+        session: SessionId,
+        inode: InodeId,
+        exclusive: bool,
+        last_name: bool,
+    ) -> oneshot::Receiver<bool> {
+        self.tickets += 1;
+        let (done, answered) = oneshot::channel();
+        let event = SessionEvent::Recall { inode, ticket: self.tickets, exclusive, last_name };
+        self.recalls.insert(self.tickets, (session, event, Some(done)));
+        answered
+    }
+
+    fn give_up_on(&mut self, session: SessionId) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.taken_back += 1;
+        }
+        self.holders.retain(|(_, holder)| *holder != session);
+    }
+}
+
+impl FakeCluster {
+    /// What the cluster holds of a file.
+    pub(crate) fn contents(&self, inode: InodeId) -> Vec<u8> {
+        self.state.lock().contents(inode)
+    }
+
+    /// Opens sent so far.
+    pub(crate) fn opens(&self) -> u32 {
+        self.state.lock().opens_sent
+    }
+
+    /// Questions answered so far.
+    pub(crate) fn questions(&self) -> u64 {
+        self.questions.load(Ordering::SeqCst)
+    }
+
+    /// Another leader, which knows no shared lease. (It makes changes at once: a test that needs its
+    /// waiting waits itself.)
+    pub(crate) fn change_leader(&self) {
+        let mut leases = self.leases.lock();
+        leases.term += 1;
+        leases.holders.clear();
+        leases.openers.clear();
+    }
+
+    /// The session's messages are lost from here on.
+    pub(crate) fn cut_off(&self, session: SessionId, silent: bool) {
+        if let Some(known) = self.leases.lock().sessions.get_mut(&session) {
+            known.silent = silent;
+        }
+    }
+
+    /// The session ends, by its own wish or the cluster's.
+    pub(crate) fn end(&self, session: SessionId) {
+        let mut leases = self.leases.lock();
+        if let Some(known) = leases.sessions.get_mut(&session) {
+            known.fenced = true;
+        }
+        leases.holders.retain(|(_, holder)| *holder != session);
+        leases.openers.retain(|(_, holder)| *holder != session);
+        // Whoever waits for it goes on: the sender is dropped.
+        leases.recalls.retain(|_, (holder, ..)| *holder != session);
+        let mut state = self.state.lock();
+        state.exclusive.retain(|_, holder| *holder != session);
+        state.opens.retain(|(_, holder, _)| *holder != session);
+    }
+
+    async fn answer(&self, message: MetadataRequest) -> Result<MetadataReply, ServiceError> {
+        Ok(match message {
+            MetadataRequest::OpenSession { .. } => {
+                let mut leases = self.leases.lock();
+                let session = SessionId(1 + leases.sessions.len() as u64);
+                leases.sessions.insert(session, Session::default());
+                MetadataReply::Session {
+                    session,
+                    epoch: SessionEpoch(1),
+                    slots: 64,
+                    timeout_ms: 30_000,
+                    servers: Vec::new(),
+                }
+            }
+            MetadataRequest::KeepAlive { session, .. } => MetadataReply::KeptAlive {
+                time: Timestamp::default(),
+                table: TableEpoch(1),
+                servers: Vec::new(),
+                leases: self.leases.lock().generation(session),
+                shared_lease_ms: 1000,
+                exclusive_lease_ms: 10_000,
+            },
+            MetadataRequest::Mutate { stamp, mutation, covered } => {
+                if matches!(mutation, Mutation::Commit { .. }) {
+                    let _late = self.commits.lock().await;
+                }
+                self.change(stamp.session, mutation, &covered).await
+            }
+            MetadataRequest::Query { session, query, lease } => self.query(session, query, lease).await,
+            MetadataRequest::Reclaim { session, inodes } => self.reclaim(session, &inodes),
+            MetadataRequest::ReturnLeases { session, generation, inodes, .. } => {
+                let mut leases = self.leases.lock();
+                if leases.generation(session) == generation {
+                    leases.holders.retain(|(inode, holder)| *holder != session || !inodes.contains(inode));
+                }
+                MetadataReply::Done
+            }
+            MetadataRequest::PollEvents { session, .. } => MetadataReply::Events(self.events(session).await),
+            MetadataRequest::RecallDone { session, ticket, open } => {
+                self.recalled(session, ticket, open);
+                MetadataReply::Done
+            }
+            MetadataRequest::PartitionTable { .. } => MetadataReply::Table(Some(PartitionTable {
+                epoch: TableEpoch(1),
+                pool: PoolId::DEFAULT,
+                replicas: 1,
+                rows: Vec::new(),
+                disks: BTreeMap::new(),
+            })),
+            MetadataRequest::CloseSession { session, .. } => {
+                self.end(session);
+                MetadataReply::Done
+            }
+            MetadataRequest::ReportDamage { .. } => MetadataReply::Done,
+        })
+    }
+
+    async fn events(&self, session: SessionId) -> Vec<SessionEvent> {
+        let waited = async {
+            loop {
+                let mail = self.mail.notified();
+                tokio::pin!(mail);
+                mail.as_mut().enable();
+                let events: Vec<_> =
+                    self.leases.lock().recalls.values().filter(|r| r.0 == session).map(|r| r.1.clone()).collect();
+                if !events.is_empty() {
+                    return events;
+                }
+                mail.await;
+            }
+        };
+        let events = tokio::time::timeout(Duration::from_millis(200), waited).await.unwrap_or_default();
+        // They are told again until they are answered.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        events
+    }
+
+    fn recalled(&self, session: SessionId, ticket: u64, open: bool) {
+        let mut leases = self.leases.lock();
+        if let Some((_, SessionEvent::Recall { inode, exclusive, .. }, done)) = leases.recalls.remove(&ticket) {
+            leases.holders.remove(&(inode, session));
+            if open {
+                leases.openers.insert((inode, session));
+            } else {
+                leases.openers.remove(&(inode, session));
+            }
+            if exclusive {
+                let held = self.state.lock().exclusive.get(&inode) == Some(&session);
+                assert!(!held, "an exclusive recall was answered, and the lease is not given up");
+            }
+            if let Some(done) = done {
+                let _ = done.send(open);
+            }
+        }
+    }
+
+    fn reclaim(&self, session: SessionId, inodes: &[InodeId]) -> MetadataReply {
+        let mut leases = self.leases.lock();
+        let mut state = self.state.lock();
+        let mut held = Vec::new();
+        for inode in inodes {
+            leases.openers.insert((*inode, session));
+            let taken = state.exclusive.get(inode).is_some_and(|holder| *holder != session);
+            if !taken
+                && !leases.pins.contains_key(inode)
+                && let Ok(node) = state.node(*inode)
+            {
+                held.push(node.attributes);
+                leases.holders.insert((*inode, session));
+            }
+        }
+        let generation = leases.generation(session);
+        MetadataReply::Reclaimed { held, sequence: CommitSequence(leases.sequence), generation }
+    }
+
+    async fn query(&self, session: SessionId, query: Query, lease: bool) -> MetadataReply {
+        self.questions.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let waiting: Vec<_> = {
+                let mut leases = self.leases.lock();
+                let state = self.state.lock();
+                let about = state.told_about(&query);
+                let taken = about.into_iter().filter_map(|inode| Some((inode, *state.exclusive.get(&inode)?)));
+                let taken: Vec<_> = taken.filter(|(_, holder)| *holder != session).collect();
+                taken.into_iter().map(|(inode, holder)| (holder, leases.recall(holder, inode, true, false))).collect()
+            };
+            if waiting.is_empty() {
+                break;
+            }
+            self.mail.notify_waiters();
+            for (_, answered) in waiting {
+                let _ = answered.await;
+            }
+        }
+        let mut leases = self.leases.lock();
+        let mut state = self.state.lock();
+        let exclusive = state.exclusive.clone();
+        let taken = |inode: InodeId| exclusive.get(&inode).is_some_and(|holder| *holder != session);
+        let (answer, about) = state.answer(&query, |inode| !taken(inode));
+        let mut refused = Vec::new();
+        for inode in about {
+            if self.no_leases.load(Ordering::SeqCst) || taken(inode) || leases.pins.contains_key(&inode) {
+                refused.push(inode);
+            } else if lease {
+                leases.openers.remove(&(inode, session));
+                leases.holders.insert((inode, session));
+            }
+        }
+        let generation = leases.generation(session);
+        let sequence = CommitSequence(leases.sequence);
+        MetadataReply::Answered { answer, sequence, grant: lease.then_some(LeaseGrant { generation, refused }) }
+    }
+
+    async fn change(&self, session: SessionId, mutation: Mutation, covered: &[InodeId]) -> MetadataReply {
+        let mut pinned: BTreeSet<InodeId> = BTreeSet::new();
+        let mut openers = Vec::new();
+        let takes = match &mutation {
+            Mutation::AcquireExclusive { inode } | Mutation::Open { inode, .. } => Some(*inode),
+            _ => None,
+        };
+        loop {
+            let waiting = {
+                let mut leases = self.leases.lock();
+                let state = self.state.lock();
+                let (touched, last) = state.touched(session, &mutation);
+                if pinned.is_superset(&touched) {
+                    break;
+                }
+                let mut waiting = Vec::new();
+                for inode in touched {
+                    if !pinned.insert(inode) {
+                        continue;
+                    }
+                    *leases.pins.entry(inode).or_default() += 1;
+                    let asks = |holder: SessionId| holder != session || !covered.contains(&inode);
+                    let open = leases.openers.iter().filter(|_| last == Some(inode)).copied();
+                    let holders: BTreeSet<_> = leases.holders.iter().copied().chain(open).collect();
+                    for (_, holder) in holders.into_iter().filter(|(held, holder)| *held == inode && asks(*holder)) {
+                        waiting.push((holder, leases.recall(holder, inode, false, last == Some(inode))));
+                    }
+                    if let Some(holder) = state.exclusive.get(&inode).copied().filter(|holder| *holder != session) {
+                        waiting.push((holder, leases.recall(holder, inode, true, last == Some(inode))));
+                    }
+                }
+                waiting
+            };
+            self.mail.notify_waiters();
+            for (holder, answered) in waiting {
+                match tokio::time::timeout(PATIENCE, answered).await {
+                    Ok(Ok(true)) => openers.push(holder),
+                    Ok(_) => {}
+                    Err(_) => self.leases.lock().give_up_on(holder),
+                }
+            }
+        }
+        let mut leases = self.leases.lock();
+        let mut state = self.state.lock();
+        let others_wait = takes.is_some_and(|inode| leases.pins.get(&inode).copied().unwrap_or(0) > 1);
+        let may_take = !others_wait && !self.no_leases.load(Ordering::SeqCst);
+        let (result, changed) = state.apply(session, mutation, may_take, &openers);
+        for inode in pinned {
+            if let Some(pins) = leases.pins.get_mut(&inode) {
+                *pins -= 1;
+                if *pins == 0 {
+                    leases.pins.remove(&inode);
+                }
+            }
+        }
+        leases.sequence += 1;
+        let mut held = Vec::new();
+        for inode in &changed {
+            let taken = state.exclusive.get(inode).is_some_and(|holder| *holder != session);
+            if !taken
+                && !leases.pins.contains_key(inode)
+                && !self.no_leases.load(Ordering::SeqCst)
+                && let Ok(node) = state.node(*inode)
+            {
+                held.push(node.attributes);
+                leases.holders.insert((*inode, session));
+            }
+        }
+        let changed = changed.into_iter().collect();
+        let (sequence, generation) = (CommitSequence(leases.sequence), leases.generation(session));
+        MetadataReply::Mutated { result, effects: ChangeEffects { sequence, changed, held, generation } }
+    }
+
+    async fn delay(&self) {
+        let most = self.jitter_ms.load(Ordering::SeqCst);
+        if most > 0 {
+            let micros = rand::random::<u64>() % (u64::from(most) * 1000);
+            tokio::time::sleep(Duration::from_micros(micros)).await;
+        }
+    }
+}
+
+fn session_of(message: &MetadataRequest) -> Option<SessionId> {
+    match message {
+        MetadataRequest::KeepAlive { session, .. }
+        | MetadataRequest::CloseSession { session, .. }
+        | MetadataRequest::Query { session, .. }
+        | MetadataRequest::Reclaim { session, .. }
+        | MetadataRequest::ReturnLeases { session, .. }
+        | MetadataRequest::PollEvents { session, .. }
+        | MetadataRequest::RecallDone { session, .. } => Some(*session),
+        MetadataRequest::Mutate { stamp, .. } => Some(stamp.session),
+        _ => None,
+    }
+}
+
+/// The network to the cluster.
+pub(crate) struct FakeNetwork(pub(crate) Arc<FakeCluster>);
+
+#[async_trait]
+impl Transport for FakeNetwork {
+    async fn call(&self, to: SocketAddr, call: Call) -> Result<Answer, TransportError> {
+        let message: MetadataRequest = codec::decode(&call.header).expect("a message");
+        let cluster = self.0.clone();
+        let from = session_of(&message);
+        cluster.delay().await;
+        let (silent, fenced) = {
+            let leases = cluster.leases.lock();
+            let known = from.and_then(|session| leases.sessions.get(&session));
+            (known.is_some_and(|known| known.silent), known.is_some_and(|known| known.fenced))
+        };
+        if silent {
+            tokio::time::sleep(call.timeout).await;
+            return Err(TransportError::NoAnswer { address: to, reason: "cut off".into() });
+        }
+        if let (true, Some(session)) = (fenced, from) {
+            return Err(TransportError::Refused { address: to, error: ServiceError::SessionFenced { session } });
+        }
+        // A server goes on when the client does not wait any more.
+        let served = tokio::spawn(async move {
+            let reply = cluster.answer(message).await;
+            cluster.delay().await;
+            reply
+        });
+        let reply =
+            served.await.expect("the test cluster").map_err(|error| TransportError::Refused { address: to, error })?;
+        Ok(Answer { header: Bytes::from(codec::encode(&reply).expect("an answer")), payload: Vec::new() })
+    }
+}

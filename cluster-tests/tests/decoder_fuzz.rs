@@ -170,3 +170,32 @@ fn commands_of_raft_entries() {
     message::<Outcome>("Outcome", 8);
     message::<Command>("Command", 20);
 }
+
+/// Headers of the chunk store's records: any bytes, and any bytes below a checksum that fits.
+#[test]
+fn headers_of_chunk_records() {
+    use cairn_chunk::block_store::record::{HEADER_BYTES, MAGIC, RecordHeader};
+    /// Bytes that the checksum, which follows them, covers.
+    const COVERED: usize = 176;
+    let sealed = |input: &[u8]| {
+        let mut bytes = [0; HEADER_BYTES];
+        let length = input.len().min(HEADER_BYTES);
+        bytes[..length].copy_from_slice(&input[..length]);
+        let loose = RecordHeader::decode(&bytes).ok();
+        bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
+        // Version, plain, no shard, groups of 16 KiB: most inputs are to come further than these.
+        let wanted = [1, bytes[9] & 1, bytes[10], 14 | (bytes[11] & 1)];
+        bytes[8..12].copy_from_slice(&wanted);
+        bytes[58..60].fill(0);
+        let checksum = blake3::hash(&bytes[..COVERED]);
+        bytes[COVERED..].copy_from_slice(&checksum.as_bytes()[..HEADER_BYTES - COVERED]);
+        RecordHeader::decode(&bytes).ok().or(loose)
+    };
+    let check = |header: &RecordHeader| {
+        assert_eq!(RecordHeader::decode(&header.encode()), Ok(*header), "what was read is written the same");
+        assert!(header.record_bytes() > HEADER_BYTES as u64);
+    };
+    let (_, decoded) = fuzz(Seed::new("RecordHeader").0, sealed, check);
+    eprintln!("RecordHeader: {decoded} inputs decoded");
+    assert!(decoded > 1000, "hardly any input came as far as a header");
+}

@@ -2,7 +2,7 @@
 //! to do next. No variant holds a bare text without its context.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -104,8 +104,10 @@ pub(crate) enum ControlError {
         source: io::Error,
     },
     /// No free ports were found.
-    #[error("no {wanted} free ports on 127.0.0.1 between {low} and {high}: end some programs and try again")]
+    #[error("no {wanted} free ports on {host} between {low} and {high}: end some programs and try again")]
     NoPorts {
+        /// Where.
+        host: IpAddr,
         /// How many are needed.
         wanted: usize,
         /// Where the search began.

@@ -233,6 +233,40 @@ async fn a_leader_that_is_cut_off_confirms_nothing() {
     assert!(!has(&*cluster.group(leader).view(), "lost"));
 }
 
+/// The old leader goes on answering under its lease for a moment; that must be over before the new one
+/// can have changed anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_ends_before_another_leader_changes_anything() {
+    let cluster = Cluster::start(3, timings()).await;
+    for round in 0..3 {
+        let old = cluster.leader().await;
+        let reader = cluster.group(old).clone();
+        let reads = tokio::spawn(async move {
+            // When the last read that was allowed had begun.
+            let mut last = Instant::now();
+            loop {
+                let begun = Instant::now();
+                match tokio::time::timeout(Duration::from_millis(100), reader.linearize()).await {
+                    Ok(Ok(())) => last = begun,
+                    Ok(Err(_)) | Err(_) => return last,
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let cut = Instant::now();
+        cluster.isolate(old, true);
+        let new = cluster.leader_but(&[old]).await;
+        propose(cluster.group(new), &format!("behind its back {round}")).await.unwrap();
+        let changed = Instant::now();
+        let last = reads.await.unwrap();
+        assert!(last < changed, "a read began {:?} after the change and was allowed", last - changed);
+        assert!(last > cut, "it read without asking for a moment");
+        cluster.isolate(old, false);
+        cluster.assert_equal(new).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_share_rounds_and_see_what_was_acknowledged() {
     let cluster = Cluster::start(3, timings()).await;

@@ -5,6 +5,7 @@
 mod amnesia_host;
 mod cluster;
 mod flip;
+mod mapping;
 mod pause;
 mod process;
 mod programs;
@@ -16,6 +17,7 @@ mod wait;
 pub use amnesia_host::AmnesiaHost;
 pub use cluster::{DevCluster, PreparedStart, Shape};
 pub use flip::Flipper;
+pub use mapping::SharedMapping;
 pub use pause::{PauseMeter, Pauses};
 pub use process::is_alive;
 pub use programs::program;

@@ -43,6 +43,7 @@ metrics! {
     RAFT_LOG_FSYNC_SECONDS = "cairn_raft_log_fsync_seconds", Histogram, Seconds, "Time of one fdatasync of the log.";
     RAFT_ENTRIES_PER_FSYNC = "cairn_raft_entries_per_fsync", Histogram, Count, "Entries that shared one fdatasync.";
     RAFT_READS_PER_ROUND = "cairn_raft_reads_per_round", Histogram, Count, "Linearizable reads that shared one confirmation of leadership.";
+    RAFT_LEASE_READS = "cairn_raft_lease_reads_total", Counter, Count, "Linearizable reads that the leader's lease allowed without a confirmation.";
     RAFT_SNAPSHOTS = "cairn_raft_snapshots_total", Counter, Count, "Snapshots, by what was done (made, sent, installed).";
 
     NAMESPACE_COMMANDS = "cairn_namespace_commands_total", Counter, Count, "Commands applied, by operation and outcome.";

@@ -9,7 +9,7 @@ use cairn_common::ids::{ClusterId, Incarnation};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::ports::free_addresses;
+use super::ports::{free_addresses, random_host};
 use crate::error::{ControlError, FileContext};
 
 /// Most servers of one kind in a local cluster.
@@ -100,8 +100,9 @@ impl Settings {
         if replicas == 0 || replicas > chunk.min(8) {
             return bad("replicas", replicas, "every replica needs a chunk server of its own, and there are at most 8");
         }
-        let mut addresses = free_addresses((meta + chunk) as usize * 2)?.into_iter();
-        let mut next = || addresses.next().ok_or(ControlError::NoPorts { wanted: 1, low: 0, high: 0 });
+        let host = random_host();
+        let mut addresses = free_addresses(host, (meta + chunk) as usize * 2)?.into_iter();
+        let mut next = || addresses.next().ok_or(ControlError::NoPorts { host, wanted: 1, low: 0, high: 0 });
         let metadata = (1..=meta)
             .map(|node| {
                 Ok(MetadataEntry {
@@ -157,7 +158,8 @@ impl Settings {
             return Ok(known.name.clone());
         }
         let name = format!("mount{}", self.mount.len() + 1);
-        let metrics = free_addresses(1)?.remove(0);
+        let host = self.metadata.first().map_or_else(random_host, |server| server.metrics.ip());
+        let metrics = free_addresses(host, 1)?.remove(0);
         self.mount.push(MountEntry { name: name.clone(), path: path.to_owned(), metrics });
         Ok(name)
     }

@@ -1,8 +1,10 @@
 //! `dev up` and `dev mount`: makes a local cluster or goes on with one, and mounts it. Everything is
 //! done again without harm: what runs is left alone, what is missing is started.
 
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::layout::{Layout, is_empty};
 use super::mount_point::{self, is_mounted};
@@ -13,6 +15,9 @@ use super::{admin_client, ready};
 use crate::error::{ControlError, Failure};
 use crate::output;
 use crate::progress::Progress;
+
+/// Longest wait for the address of a server that has just been killed.
+const PORT_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts what is not running of the cluster in `data`, which is made if it is new.
 pub(crate) async fn up(data: &Path, mount: Option<&Path>, sizes: Sizes) -> Result<(), ControlError> {
@@ -132,9 +137,23 @@ pub(crate) fn start_server(
     address: std::net::SocketAddr,
     program: &Path,
 ) -> Result<(), ControlError> {
-    UdpSocket::bind(address).map_err(|source| ControlError::PortTaken { name: name.to_owned(), address, source })?;
+    wait_until_free(address).map_err(|source| ControlError::PortTaken { name: name.to_owned(), address, source })?;
     process::start(layout, name, program, &[])?;
     Ok(())
+}
+
+/// A server that was killed keeps its address for as long as one of its threads waits for the disk,
+/// although its process counts as gone.
+fn wait_until_free(address: std::net::SocketAddr) -> std::io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            tried => return tried.map(drop),
+        }
+    }
 }
 
 /// Mounts one mount point, unless it is mounted.

@@ -5,6 +5,7 @@
 mod convert;
 mod dispatch;
 pub mod mount;
+pub mod notifier;
 mod requests;
 mod unmounting;
 

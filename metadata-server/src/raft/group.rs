@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use rocksdb::Cache;
 use tokio::sync::watch;
 
+use super::ballot::Ballot;
 use super::handle::RaftHandle;
 use super::log::RaftLog;
 use super::network::{Factory, Network};
@@ -41,6 +42,7 @@ pub struct MetadataGroup {
     store: Arc<StateStore>,
     inbox: Arc<SnapshotInbox>,
     clock: Arc<HybridClock>,
+    ballot: Arc<Ballot>,
     proposer: Proposer,
     barrier: ReadBarrier,
     watched: Watched,
@@ -69,6 +71,7 @@ impl MetadataGroup {
 
     async fn start_inside(options: GroupOptions) -> Result<Self, GroupError> {
         let GroupOptions { data, cluster, member, initial_members, transport, clock, logic, timings } = options;
+        let machine_clock = clock.clone();
         let clock = Arc::new(HybridClock::new(clock));
         let cache_bytes = timings.cache_bytes;
         let (store, mut log) = tokio::task::spawn_blocking(move || {
@@ -93,15 +96,16 @@ impl MetadataGroup {
         let fatal = |e: String| GroupError::Raft(e);
         let raft = Raft::new(member.node.0, config, network, log, state).await.map_err(|e| fatal(e.to_string()))?;
         let handle = RaftHandle::new(raft, member, cluster);
+        let ballot = Ballot::new(&handle, machine_clock.clone(), &timings);
         initialize(&handle, initial_members).await?;
         let watched = watcher::watch(&handle);
         maintenance::start(handle.clone(), store.clone(), timings.clone());
-        let leadership = watched.leadership.clone();
-        let proposer = Proposer::start(handle.clone(), clock.clone(), leadership, timings.propose_timeout);
-        let barrier = ReadBarrier::start(handle.clone(), timings.propose_timeout);
+        let leadership = || watched.leadership.clone();
+        let proposer = Proposer::start(handle.clone(), clock.clone(), leadership(), timings.propose_timeout);
+        let barrier = ReadBarrier::start(handle.clone(), machine_clock, leadership(), &timings);
         let inbox = Arc::new(SnapshotInbox::new(store.clone()));
         let runtime = Mutex::new(None);
-        Ok(Self { raft: handle, store, inbox, clock, proposer, barrier, watched, timings, runtime })
+        Ok(Self { raft: handle, store, inbox, clock, ballot, proposer, barrier, watched, timings, runtime })
     }
 
     /// Queues the action; the leader drains its queue into one entry, stamps each command with the
@@ -166,8 +170,8 @@ impl MetadataGroup {
     }
 
     /// What [`super::RaftService`] needs.
-    pub(super) fn serving(&self) -> (RaftHandle, Arc<SnapshotInbox>) {
-        (self.raft.clone(), self.inbox.clone())
+    pub(super) fn serving(&self) -> (RaftHandle, Arc<SnapshotInbox>, Arc<Ballot>) {
+        (self.raft.clone(), self.inbox.clone(), self.ballot.clone())
     }
 
     /// Waits while this server leads but is not ready, at most the timeout of a proposal.

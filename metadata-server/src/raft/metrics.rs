@@ -29,6 +29,11 @@ pub(super) fn read_round(reads: usize) {
     histogram!(names::RAFT_READS_PER_ROUND).record(reads as f64);
 }
 
+/// A read passed under the leader's lease, without a round.
+pub(super) fn lease_read() {
+    counter!(names::RAFT_LEASE_READS).increment(1);
+}
+
 /// A snapshot was `made`, `sent` or `installed`.
 pub(super) fn snapshot(what: &'static str) {
     counter!(names::RAFT_SNAPSHOTS, "what" => what).increment(1);

@@ -2,8 +2,10 @@
 //! service → raft → namespace → storage. This module knows no request of a mount; it orders commands,
 //! makes them durable on a majority and applies them.
 
+mod ballot;
 pub mod group;
 mod handle;
+mod leader_lease;
 pub mod log;
 pub mod logic;
 mod maintenance;

@@ -10,6 +10,7 @@ use cairn_common::transport::{Answer, Incoming, PeerIdentity, RequestHandler};
 use openraft::raft::AppendEntriesRequest;
 
 use super::MetadataGroup;
+use super::ballot::Ballot;
 use super::handle::RaftHandle;
 use super::metrics;
 use super::snapshot_inbox::SnapshotInbox;
@@ -21,13 +22,14 @@ use super::wire::{Envelope, Life, RaftReply, RaftRequest, decode_entries};
 pub struct RaftService {
     raft: RaftHandle,
     inbox: Arc<SnapshotInbox>,
+    ballot: Arc<Ballot>,
 }
 
 impl RaftService {
     /// Serves this group.
     pub fn new(group: Arc<MetadataGroup>) -> Self {
-        let (raft, inbox) = group.serving();
-        Self { raft, inbox }
+        let (raft, inbox, ballot) = group.serving();
+        Self { raft, inbox, ballot }
     }
 
     fn check(&self, peer: &PeerIdentity, envelope: &Envelope) -> Result<(), ServiceError> {
@@ -65,6 +67,7 @@ impl RaftService {
                 let request = AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed };
                 Ok(RaftReply::Append(raft.append_entries(request).await.map_err(internal)?))
             }
+            RaftRequest::Vote(_) | RaftRequest::PreVote(_) if let Err(closed) = self.ballot.check() => Err(closed),
             RaftRequest::Vote(request) => Ok(RaftReply::Vote(raft.vote(request).await.map_err(internal)?)),
             RaftRequest::PreVote(request) => Ok(RaftReply::Vote(raft.pre_vote(request).await.map_err(internal)?)),
             RaftRequest::TransferLeader(request) => {

@@ -51,6 +51,12 @@ metrics! {
     NAMESPACE_INODES = "cairn_namespace_inodes", Gauge, Count, "Inodes in the file system.";
     SESSIONS = "cairn_sessions", Gauge, Count, "Sessions of mounts that are open.";
     SESSIONS_EXPIRED = "cairn_sessions_expired_total", Counter, Count, "Sessions that were ended for silence.";
+    LEASES = "cairn_leases", Gauge, Count, "Shared leases that the leader has written down, a session and an inode each.";
+    LEASE_GRANTS = "cairn_lease_grants_total", Counter, Count, "Shared leases that came with answers.";
+    LEASE_RECALLS = "cairn_lease_recalls_total", Counter, Count, "Recalls told to mounts, repetitions counted.";
+    LEASE_RECALL_SECONDS = "cairn_lease_recall_seconds", Histogram, Seconds, "Time from a recall to the mount's answer.";
+    LEASE_GIVEN_UP = "cairn_lease_given_up_total", Counter, Count, "Times that a mount's shared leases were taken for void because it did not answer.";
+    LEASE_EVICTIONS = "cairn_lease_evictions_total", Counter, Count, "Sessions that were ended against their will.";
     CLOCK_SKEW_SECONDS = "cairn_clock_skew_seconds", Gauge, Seconds, "Wall clock of a peer minus this one's, by peer.";
 
     CHUNK_PUTS = "cairn_chunk_puts_total", Counter, Count, "Blocks put, by outcome (stored, present, refused).";

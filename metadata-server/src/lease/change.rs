@@ -107,7 +107,9 @@ impl LeaseTable {
         let mut conflict = false;
         for session in asked {
             let own = session == change.sender;
-            if own && (need.covered || !need.change) {
+            // Who holds it exclusively knows better than any lease; and its commits are what a flush is made
+            // of, which must not wait for the answer that waits for the flush.
+            if own && (need.covered || !need.change || need.exclusive == Some(session)) {
                 continue;
             }
             let exclusive = !own && need.exclusive == Some(session);

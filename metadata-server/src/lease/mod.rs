@@ -22,4 +22,4 @@ mod tests;
 pub use change::{ChangeId, Need, Standing};
 pub use report::{LeaseTotals, SessionLeases};
 pub use rules::LeaseRules;
-pub use table::{LeaseTable, Output, Renewal};
+pub use table::{Horizons, LeaseTable, Output, Renewal};

@@ -58,6 +58,15 @@ pub enum Renewal {
     Fenced,
 }
 
+/// Until when a session may act on what it has, on the leader's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Horizons {
+    /// On shared leases.
+    pub shared: Duration,
+    /// On exclusive leases.
+    pub exclusive: Duration,
+}
+
 /// All shared leases, pins and recalls of one leadership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseTable {
@@ -101,6 +110,11 @@ impl LeaseTable {
         }
     }
 
+    /// Whether the session is known, and not being ended.
+    pub fn is_live(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|known| !known.fenced)
+    }
+
     /// What must be done because of the calls since the last time.
     pub fn drain(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs).into_iter().collect()
@@ -111,13 +125,13 @@ impl LeaseTable {
         self.sessions.entry(session).or_insert_with(|| Session::new(true, &self.rules, now));
     }
 
-    /// Nothing is renewed or granted to the session from now on. Answers when it uses nothing any more:
-    /// only then may it be ended in the state, unless it ends itself.
-    pub fn fence(&mut self, session: SessionId) -> Option<Duration> {
+    /// Nothing is renewed or granted to the session from now on. Answers until when it may use what it
+    /// has: only then may it be ended in the state, unless it ends itself.
+    pub fn fence(&mut self, session: SessionId) -> Option<Horizons> {
         let known = self.sessions.get_mut(&session)?;
         known.fenced = true;
         self.outputs.insert(Output::Mail(session));
-        Some(known.horizon.max(known.exclusive_until))
+        Some(Horizons { shared: known.horizon, exclusive: known.exclusive_until })
     }
 
     /// The session was ended in the state, and uses nothing any more.

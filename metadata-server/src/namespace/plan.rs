@@ -15,8 +15,10 @@ use crate::storage::{ReadView, StorageError};
 pub struct Touch {
     /// The inode.
     pub inode: InodeId,
-    /// It changes, or its sender gets the exclusive lease; else the answer only tells about it.
+    /// It changes; else the answer only tells about it.
     pub change: bool,
+    /// Its sender asks for the exclusive lease, and gets it if the inode is pinned.
+    pub take: bool,
     /// It is a file whose last name goes.
     pub last_name: bool,
     /// Who holds it exclusively now.
@@ -35,39 +37,44 @@ pub fn plan(view: &dyn ReadView, mutation: &Mutation) -> Result<Vec<Touch>, Stor
             match existing {
                 Some(entry) if !exclusive && entry.kind == NodeKind::File => {
                     let takes = *exclusive_lease && *open == Some(OpenMode::Write);
-                    plan.touch(entry.inode, takes, false)?;
+                    plan.show(entry.inode, takes)?;
                 }
                 Some(_) => {}
-                None => plan.touch(*parent, true, false)?,
+                None => plan.touch(*parent, false)?,
             }
         }
         Mutation::Open { inode, mode, exclusive_lease } => {
-            plan.touch(*inode, *exclusive_lease && *mode == OpenMode::Write, false)?;
+            plan.show(*inode, *exclusive_lease && *mode == OpenMode::Write)?;
         }
-        Mutation::AcquireExclusive { inode }
-        | Mutation::SetAttributes { inode, .. }
+        Mutation::AcquireExclusive { inode } => plan.show(*inode, true)?,
+        Mutation::SetAttributes { inode, .. }
         | Mutation::Commit { inode, .. }
         | Mutation::SetXattr { inode, .. }
-        | Mutation::RemoveXattr { inode, .. } => plan.touch(*inode, true, false)?,
+        | Mutation::RemoveXattr { inode, .. } => plan.touch(*inode, false)?,
         Mutation::Link { inode, parent, .. } => {
-            plan.touch(*inode, true, false)?;
-            plan.touch(*parent, true, false)?;
+            plan.touch(*inode, false)?;
+            plan.touch(*parent, false)?;
         }
         Mutation::Unlink { parent, name } | Mutation::RemoveDirectory { parent, name } => {
             if plan.name(*parent, name, true)? {
-                plan.touch(*parent, true, false)?;
+                plan.touch(*parent, false)?;
             }
         }
         Mutation::Rename { parent, name, new_parent, new_name, .. } => {
             if plan.name(*parent, name, false)? {
                 plan.name(*new_parent, new_name, true)?;
-                plan.touch(*parent, true, false)?;
-                plan.touch(*new_parent, true, false)?;
+                plan.touch(*parent, false)?;
+                plan.touch(*new_parent, false)?;
             }
         }
         Mutation::Release { .. } | Mutation::GiveUpExclusive { .. } => {}
     }
     Ok(plan.touches)
+}
+
+/// Whether a change touches anything that mounts may have leases on; what gives back does not.
+pub fn needs_pins(mutation: &Mutation) -> bool {
+    ops::needs_pins(mutation)
 }
 
 struct Plan<'v> {
@@ -76,12 +83,17 @@ struct Plan<'v> {
 }
 
 impl Plan<'_> {
-    fn touch(&mut self, inode: InodeId, change: bool, last_name: bool) -> Result<(), StorageError> {
-        if self.touches.iter().any(|touch| touch.inode == inode) {
-            return Ok(());
+    fn touch(&mut self, inode: InodeId, last_name: bool) -> Result<(), StorageError> {
+        if !self.touches.iter().any(|touch| touch.inode == inode) {
+            let exclusive = read::exclusive_holder(self.view, inode)?;
+            self.touches.push(Touch { inode, change: true, take: false, last_name, exclusive });
         }
+        Ok(())
+    }
+
+    fn show(&mut self, inode: InodeId, take: bool) -> Result<(), StorageError> {
         let exclusive = read::exclusive_holder(self.view, inode)?;
-        self.touches.push(Touch { inode, change, last_name, exclusive });
+        self.touches.push(Touch { inode, change: false, take, last_name: false, exclusive });
         Ok(())
     }
 
@@ -90,7 +102,7 @@ impl Plan<'_> {
         let Some(entry) = read::entry(self.view, parent, name.as_bytes())? else { return Ok(false) };
         let is_file = entry.kind == NodeKind::File;
         let last = removed && is_file && read::inode(self.view, entry.inode)?.is_some_and(|inode| inode.links == 1);
-        self.touch(entry.inode, true, last)?;
+        self.touch(entry.inode, last)?;
         Ok(true)
     }
 }

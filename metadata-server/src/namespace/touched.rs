@@ -16,8 +16,8 @@ pub(crate) struct Touched {
     pub(super) changed: BTreeSet<InodeId>,
     /// They came into being with this command: nobody can know them.
     pub(super) made: BTreeSet<InodeId>,
-    /// The session gets the exclusive lease on them.
-    pub(super) taken: BTreeSet<InodeId>,
+    /// What the leader has pinned.
+    pub(super) pinned: BTreeSet<InodeId>,
     /// The result tells about them.
     pub(super) shown: BTreeSet<InodeId>,
     /// A file that has lost its last name.
@@ -25,17 +25,16 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
+    /// Whether nobody else can hold a lease on the inode: the session may take the exclusive one.
+    pub(crate) fn may_take(&self, inode: InodeId) -> bool {
+        self.pinned.contains(&inode) || self.made.contains(&inode)
+    }
+
     /// Refuses what is not pinned, what another session holds exclusively, and a last name that goes
     /// without having asked who has the file open.
-    pub(super) fn check(
-        &self,
-        view: &dyn ReadView,
-        session: SessionId,
-        pinned: &[InodeId],
-        asked: bool,
-    ) -> Result<(), Fault> {
-        let changes = || self.changed.union(&self.taken).filter(|inode| !self.made.contains(inode)).copied();
-        let mut refused: BTreeSet<InodeId> = changes().filter(|inode| !pinned.contains(inode)).collect();
+    pub(super) fn check(&self, view: &dyn ReadView, session: SessionId, asked: bool) -> Result<(), Fault> {
+        let changes = || self.changed.iter().filter(|inode| !self.made.contains(inode)).copied();
+        let mut refused: BTreeSet<InodeId> = changes().filter(|inode| !self.pinned.contains(inode)).collect();
         for inode in changes().chain(self.shown.iter().copied()) {
             if held_by_another(view, session, inode)? {
                 refused.insert(inode);

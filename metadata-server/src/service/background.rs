@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_common::ids::RequestId;
-use cairn_common::limits::KEEP_ALIVE_INTERVAL;
+use cairn_common::limits::{KEEP_ALIVE_INTERVAL, SHARED_LEASE};
 use cairn_common::protocol::ServiceError;
 use cairn_common::telemetry::metric_names as names;
 
@@ -14,15 +14,15 @@ use super::chunk_control::reload_roster;
 use super::context::{Context, broken};
 use super::filling::Filling;
 use super::leader::Leader;
-use super::metadata::end_session;
 use super::movement::Movement;
-use super::repair;
+use super::{repair, sessions};
+use crate::lease::LeaseTable;
 use crate::namespace::cluster;
 use crate::namespace::command::Action;
 
 /// A session whose mount was started anew is ended when it was silent for so long: a living mount
-/// would have renewed it.
-const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(KEEP_ALIVE_INTERVAL.as_secs() + 1);
+/// would have renewed it, and its shared leases are over.
+const SUPERSEDED_TIMEOUT: Duration = SHARED_LEASE.saturating_add(KEEP_ALIVE_INTERVAL);
 /// Silent sessions are looked for this often.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Sessions of the state are compared with those in memory every so many looks.
@@ -83,15 +83,18 @@ async fn lead(context: &Arc<Context>, term: u64) {
     context.set_leader(Some(leader.clone()));
     tokio::join!(
         expire_sessions(context, &leader),
+        sessions::evict_stuck(context, &leader),
         place(context, &leader),
         walk_repair_queue(context, &leader),
         collect_garbage(context),
-        set_gauges(context),
+        set_gauges(context, &leader),
     );
 }
 
 /// Sees to it that the cluster exists, and takes over what the state knows.
 async fn begin(context: &Context, term: u64) -> Result<Arc<Leader>, ServiceError> {
+    // No leader before this one renews any lease from here on.
+    let began = context.clock.monotonic();
     let options = &context.options;
     let (cluster, partitions, replicas) = (options.cluster, options.partitions, options.replicas);
     context.propose(Action::Initialize { cluster, partitions, replicas }).await?;
@@ -108,7 +111,9 @@ async fn begin(context: &Context, term: u64) -> Result<Arc<Leader>, ServiceError
         );
         return Err(ServiceError::Internal { reason });
     }
-    let leader = Arc::new(Leader::new(term, record));
+    let known = sessions.iter().map(|record| record.session);
+    let leases = LeaseTable::new(options.timings.leases.clone(), term, began, known);
+    let leader = Arc::new(Leader::new(record, leases));
     let now = context.clock.monotonic();
     sessions.iter().for_each(|record| leader.sessions.learn(record.session, now));
     reload_roster(context, &leader)?;
@@ -138,7 +143,7 @@ async fn expire_sessions(context: &Context, leader: &Leader) {
         }
         for (session, silence) in leader.sessions.expired(timeout, SUPERSEDED_TIMEOUT.min(timeout), now) {
             tracing::warn!(%session, ?silence, "ends a silent session: its open files are released");
-            match end_session(context, leader, RequestId::random(), session).await {
+            match sessions::end(context, leader, RequestId::random(), session).await {
                 Ok(()) => metrics::counter!(names::SESSIONS_EXPIRED).increment(1),
                 Err(error) => tracing::warn!(%session, %error, "cannot end the session; tries again"),
             }
@@ -153,7 +158,7 @@ fn learn_sessions(context: &Context, leader: &Leader, now: Duration) -> Result<(
     };
     let known: std::collections::BTreeSet<_> = sessions.iter().map(|record| record.session).collect();
     known.iter().for_each(|session| leader.sessions.learn(*session, now));
-    leader.events.retain(|session| known.contains(&session));
+    leader.leases.retain(|session| known.contains(&session));
     Ok(())
 }
 
@@ -219,9 +224,9 @@ async fn collect_garbage(context: &Context) {
     }
 }
 
-async fn set_gauges(context: &Context) {
+async fn set_gauges(context: &Context, leader: &Leader) {
     loop {
-        super::status::set_gauges(context);
+        super::status::set_gauges(context, leader);
         tokio::time::sleep(GAUGE_INTERVAL).await;
     }
 }

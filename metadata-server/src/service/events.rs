@@ -1,211 +1,145 @@
-//! Events for mounts: each session has a mailbox that its long poll empties. Today the one event
-//! is "flush this inode". Requests of several mounts for the same flush share a ticket, as long as
-//! the event was not handed out yet: a flush that has begun may miss what was written since.
+//! The leader's lease table with its bells: whoever waits for a recall, for mail or for the end of a
+//! failover is woken by what the table says. The rules are in [`crate::lease`]; every call takes the
+//! one lock for a moment and waits for nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_common::ids::{InodeId, SessionId};
+use cairn_common::ids::SessionId;
 use cairn_common::protocol::metadata::SessionEvent;
+use cairn_common::telemetry::metric_names as names;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-/// All mailboxes of a leadership.
-pub(super) struct EventDesk {
+use crate::lease::{ChangeId, LeaseTable, Output};
+
+/// The leases of a leadership.
+pub(super) struct LeaseDesk {
     state: Mutex<State>,
+    /// Sessions that must be ended; rings when there is one.
+    evictions: Mutex<Vec<SessionId>>,
+    eviction_bell: Notify,
 }
 
 struct State {
-    next_ticket: u64,
-    mailboxes: HashMap<SessionId, Mailbox>,
+    table: LeaseTable,
+    /// Rung (`notify_waiters`) when a session has mail, another standing, or is gone.
+    mail: HashMap<SessionId, Arc<Notify>>,
+    /// Rung when a change may look again.
+    changes: HashMap<ChangeId, Arc<Notify>>,
 }
 
-#[derive(Default)]
-struct Mailbox {
-    flushes: BTreeMap<InodeId, Flushes>,
-    /// Since when the session has confirmed nothing although something was asked for.
-    stuck_since: Duration,
-    wake: Arc<Notify>,
-}
-
-/// Flushes of one inode that are not confirmed.
-struct Flushes {
-    queued: Option<Ticket>,
-    handed_out: Vec<(Ticket, Duration)>,
-    /// Since when no flush of this inode was confirmed.
-    stuck_since: Duration,
-}
-
-struct Ticket {
-    number: u64,
-    /// Dropped when the flush is confirmed or the session has ended: wakes all who wait.
-    _done: watch::Sender<()>,
-    waiting: watch::Receiver<()>,
-}
-
-/// A flush that was asked for.
-pub(super) struct PendingFlush {
-    done: watch::Receiver<()>,
-    /// Since when the session has confirmed no flush of the inode, or nothing at all: a mount that is
-    /// gone must not be waited for once for every file that it had open.
-    pub(super) stuck_since: Duration,
-}
-
-impl PendingFlush {
-    /// Returns when the flush is confirmed or the session has ended.
-    pub(super) async fn finished(&mut self) {
-        // Nothing is ever sent: the wait ends when the sender is dropped.
-        let _ = self.done.changed().await;
-    }
-}
-
-impl EventDesk {
-    /// Tickets of different leaderships differ, so a late confirmation hits nothing.
-    pub(super) fn new(term: u64) -> Self {
-        Self { state: Mutex::new(State { next_ticket: (term << 32) | 1, mailboxes: HashMap::new() }) }
+impl LeaseDesk {
+    pub(super) fn new(table: LeaseTable) -> Self {
+        let state = State { table, mail: HashMap::new(), changes: HashMap::new() };
+        Self { state: Mutex::new(state), evictions: Mutex::default(), eviction_bell: Notify::new() }
     }
 
-    /// Asks a session to flush an inode.
-    pub(super) fn request_flush(&self, session: SessionId, inode: InodeId, now: Duration) -> PendingFlush {
+    /// Does something with the table, then rings whom it concerns.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut LeaseTable) -> T) -> T {
         let mut state = self.state.lock();
-        let State { next_ticket, mailboxes } = &mut *state;
-        let mailbox = mailboxes.entry(session).or_default();
-        if mailbox.flushes.is_empty() {
-            mailbox.stuck_since = now;
-        }
-        let flushes = mailbox.flushes.entry(inode).or_insert_with(|| Flushes {
-            queued: None,
-            handed_out: Vec::new(),
-            stuck_since: now,
-        });
-        let ticket = flushes.queued.get_or_insert_with(|| {
-            let (sender, waiting) = watch::channel(());
-            let number = *next_ticket;
-            *next_ticket += 1;
-            Ticket { number, _done: sender, waiting }
-        });
-        let pending =
-            PendingFlush { done: ticket.waiting.clone(), stuck_since: flushes.stuck_since.min(mailbox.stuck_since) };
-        mailbox.wake.notify_waiters();
-        pending
+        let result = work(&mut state.table);
+        self.ring(&mut state);
+        result
     }
 
-    /// Hands out what is queued, and again what was handed out before `now - redeliver` and never
-    /// confirmed.
-    pub(super) fn take(&self, session: SessionId, now: Duration, redeliver: Duration) -> Vec<SessionEvent> {
-        let mut state = self.state.lock();
-        let Some(mailbox) = state.mailboxes.get_mut(&session) else { return Vec::new() };
-        let mut events = Vec::new();
-        for (inode, flushes) in &mut mailbox.flushes {
-            for (ticket, at) in &mut flushes.handed_out {
-                if now.saturating_sub(*at) >= redeliver {
-                    *at = now;
-                    events.push(SessionEvent::Flush { inode: *inode, ticket: ticket.number });
+    fn ring(&self, state: &mut State) {
+        for output in state.table.drain() {
+            match output {
+                Output::Mail(session) => {
+                    if let Some(bell) = state.mail.get(&session) {
+                        bell.notify_waiters();
+                    }
+                }
+                Output::Wake(change) => {
+                    if let Some(bell) = state.changes.get(&change) {
+                        bell.notify_one();
+                    }
+                }
+                Output::Evict(session) => {
+                    self.evictions.lock().push(session);
+                    self.eviction_bell.notify_one();
+                }
+                Output::GaveUp(session) => {
+                    tracing::warn!(%session, "a mount did not answer a recall in time: all its shared leases are void");
+                    metrics::counter!(names::LEASE_GIVEN_UP).increment(1);
                 }
             }
-            if let Some(ticket) = flushes.queued.take() {
-                events.push(SessionEvent::Flush { inode: *inode, ticket: ticket.number });
-                flushes.handed_out.push((ticket, now));
-            }
         }
-        events
     }
 
-    /// Rings (`notify_waiters`) when the session may have new events, or has ended.
+    /// Begins a change of a session that is not being ended, and does the first with it at once.
+    pub(super) fn begin<T>(
+        &self,
+        sender: SessionId,
+        work: impl FnOnce(&mut LeaseTable, ChangeId) -> T,
+    ) -> Option<(ChangeId, T)> {
+        self.with(|table| {
+            table.is_live(sender).then(|| {
+                let id = table.begin(sender);
+                (id, work(table, id))
+            })
+        })
+    }
+
+    /// Rings when the change may look again; from before this call on nothing is missed by who looks
+    /// after it.
+    pub(super) fn change_bell(&self, id: ChangeId) -> Arc<Notify> {
+        self.state.lock().changes.entry(id).or_default().clone()
+    }
+
+    /// The change is over: does the last with it.
+    pub(super) fn end<T>(&self, id: ChangeId, work: impl FnOnce(&mut LeaseTable) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = work(&mut state.table);
+        state.changes.remove(&id);
+        self.ring(&mut state);
+        result
+    }
+
+    /// Rings when the session has mail, another standing, or is gone. Take `notified()` of it before
+    /// looking.
     pub(super) fn bell(&self, session: SessionId) -> Arc<Notify> {
-        self.state.lock().mailboxes.entry(session).or_default().wake.clone()
+        self.state.lock().mail.entry(session).or_default().clone()
     }
 
-    /// Forgets sessions that are not in the state any more.
+    /// What a session is asked now.
+    pub(super) fn mail(&self, session: SessionId, now: Duration) -> Vec<SessionEvent> {
+        let mail = self.with(|table| table.mail(session, now));
+        if !mail.is_empty() {
+            metrics::counter!(names::LEASE_RECALLS).increment(mail.len() as u64);
+        }
+        mail
+    }
+
+    /// The session was ended in the state.
+    pub(super) fn end_session(&self, session: SessionId) {
+        let mut state = self.state.lock();
+        state.table.end_session(session);
+        self.ring(&mut state);
+        state.mail.remove(&session);
+    }
+
+    /// Forgets the bells of sessions that are not in the state any more.
     pub(super) fn retain(&self, exists: impl Fn(SessionId) -> bool) {
-        self.state.lock().mailboxes.retain(|session, mailbox| {
+        let mut state = self.state.lock();
+        state.mail.retain(|session, bell| {
             let stays = exists(*session);
             if !stays {
-                mailbox.wake.notify_waiters();
+                bell.notify_waiters();
             }
             stays
         });
     }
 
-    /// The session has flushed what a ticket asked for. Unknown tickets are ignored.
-    pub(super) fn confirm(&self, session: SessionId, number: u64, now: Duration) {
-        let mut state = self.state.lock();
-        let Some(mailbox) = state.mailboxes.get_mut(&session) else { return };
-        // A late confirmation of what was given up is a sign that the session moves, too.
-        mailbox.stuck_since = now;
-        mailbox.flushes.retain(|_, flushes| {
-            let before = flushes.handed_out.len();
-            flushes.handed_out.retain(|(ticket, _)| ticket.number != number);
-            if flushes.handed_out.len() < before {
-                flushes.stuck_since = now;
+    /// The next session that must be evicted.
+    pub(super) async fn next_eviction(&self) -> SessionId {
+        loop {
+            if let Some(session) = self.evictions.lock().pop() {
+                return session;
             }
-            flushes.queued.is_some() || !flushes.handed_out.is_empty()
-        });
-    }
-
-    /// The session has ended: nobody waits for it any more, its poll returns.
-    pub(super) fn end(&self, session: SessionId) {
-        if let Some(mailbox) = self.state.lock().mailboxes.remove(&session) {
-            mailbox.wake.notify_waiters();
+            self.eviction_bell.notified().await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-    const REDELIVER: Duration = Duration::from_secs(2);
-
-    fn tickets(mail: &[SessionEvent]) -> Vec<u64> {
-        mail.iter().map(|SessionEvent::Flush { ticket, .. }| *ticket).collect()
-    }
-
-    fn is_finished(flush: &PendingFlush) -> bool {
-        flush.done.has_changed().is_err()
-    }
-
-    #[test]
-    fn requests_share_a_flush_until_it_is_handed_out() {
-        let (desk, session, inode) = (EventDesk::new(3), SessionId(1), InodeId(7));
-        let first = desk.request_flush(session, inode, MS);
-        let second = desk.request_flush(session, inode, MS);
-        let mail = tickets(&desk.take(session, MS * 2, REDELIVER));
-        assert_eq!(mail.len(), 1, "one flush for both");
-        assert!(desk.take(session, MS * 3, REDELIVER).is_empty(), "handed out once");
-        let third = desk.request_flush(session, inode, MS * 4);
-        let later = tickets(&desk.take(session, MS * 5, REDELIVER));
-        assert_eq!(later.len(), 1, "a flush that has begun does not count for a later request");
-        desk.confirm(session, mail[0], MS * 6);
-        assert!(is_finished(&first) && is_finished(&second) && !is_finished(&third));
-        desk.confirm(session, later[0], MS * 7);
-        assert!(is_finished(&third));
-    }
-
-    #[test]
-    fn an_unconfirmed_event_is_handed_out_again_and_a_stuck_session_shows() {
-        let (desk, session, inode) = (EventDesk::new(1), SessionId(1), InodeId(7));
-        desk.request_flush(session, inode, MS);
-        let mail = tickets(&desk.take(session, MS, REDELIVER));
-        assert_eq!(tickets(&desk.take(session, MS + REDELIVER, REDELIVER)), mail);
-        assert_eq!(desk.request_flush(session, inode, REDELIVER * 9).stuck_since, MS);
-        let other = desk.request_flush(session, InodeId(8), REDELIVER * 9);
-        assert_eq!(other.stuck_since, MS, "the session is stuck, whatever the file");
-        desk.confirm(session, mail[0], REDELIVER * 10);
-        assert_eq!(desk.request_flush(session, inode, REDELIVER * 11).stuck_since, REDELIVER * 10, "it moves again");
-        assert_eq!(desk.request_flush(session, InodeId(9), REDELIVER * 12).stuck_since, REDELIVER * 10);
-    }
-
-    #[test]
-    fn the_end_of_a_session_ends_every_wait_for_it() {
-        let (desk, session) = (EventDesk::new(1), SessionId(1));
-        let queued = desk.request_flush(session, InodeId(7), MS);
-        desk.take(session, MS, REDELIVER);
-        let behind = desk.request_flush(session, InodeId(7), MS);
-        desk.end(session);
-        assert!(is_finished(&queued) && is_finished(&behind));
-        desk.confirm(session, 1, MS);
     }
 }

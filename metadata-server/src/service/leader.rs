@@ -5,9 +5,10 @@
 use tokio::sync::{Notify, watch};
 
 use super::activity::SessionActivity;
-use super::events::EventDesk;
+use super::events::LeaseDesk;
 use super::repair::RepairDesk;
 use super::roster::Roster;
+use crate::lease::LeaseTable;
 use crate::namespace::cluster::ClusterRecord;
 
 /// Memory of one leadership.
@@ -16,8 +17,8 @@ pub(super) struct Leader {
     pub(super) cluster: ClusterRecord,
     /// Signs of life of sessions.
     pub(super) sessions: SessionActivity,
-    /// Events for mounts.
-    pub(super) events: EventDesk,
+    /// Leases of mounts, and what mounts are asked.
+    pub(super) leases: LeaseDesk,
     /// Chunk servers and what they reported.
     pub(super) roster: Roster,
     /// Work for chunk servers.
@@ -28,11 +29,11 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(term: u64, cluster: ClusterRecord) -> Self {
+    pub(super) fn new(cluster: ClusterRecord, leases: LeaseTable) -> Self {
         Self {
             cluster,
             sessions: SessionActivity::default(),
-            events: EventDesk::new(term),
+            leases: LeaseDesk::new(leases),
             roster: Roster::default(),
             repair: RepairDesk::default(),
             disks_changed: Notify::new(),

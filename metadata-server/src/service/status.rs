@@ -129,7 +129,9 @@ fn chunk_status(server: Server, timeout: Duration, now: Duration) -> ChunkStatus
 }
 
 /// Gauges that only the leader knows.
-pub(super) fn set_gauges(context: &Context) {
+pub(super) fn set_gauges(context: &Context, leader: &Leader) {
+    let leases = leader.leases.with(|table| table.totals().leases);
+    metrics::gauge!(names::LEASES).set(leases as f64);
     let view = context.group.view();
     if let Ok(sessions) = cluster::sessions(&*view) {
         metrics::gauge!(names::SESSIONS).set(sessions.len() as f64);
@@ -142,5 +144,6 @@ pub(super) fn set_gauges(context: &Context) {
 /// This server does not lead any more: the next leader tells.
 pub(super) fn clear_gauges() {
     metrics::gauge!(names::SESSIONS).set(0.0);
+    metrics::gauge!(names::LEASES).set(0.0);
     metrics::gauge!(names::REPAIR_QUEUE_BLOCKS).set(0.0);
 }

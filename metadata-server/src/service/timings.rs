@@ -6,6 +6,8 @@ use std::time::Duration;
 use cairn_common::ids::ClusterId;
 use cairn_common::limits::{CHUNK_SERVER_TIMEOUT, SESSION_TIMEOUT};
 
+use crate::lease::LeaseRules;
+
 /// What the service needs to know.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
@@ -24,11 +26,8 @@ pub struct ServiceOptions {
 pub struct ServiceTimings {
     /// A session that was silent for so long is ended.
     pub session_timeout: Duration,
-    /// Longest wait for another mount's flush before a request is answered without it.
-    pub flush_wait: Duration,
-    /// An event whose flush was not confirmed is handed out again after this long: the answer that
-    /// carried it may have been lost.
-    pub redeliver: Duration,
+    /// Durations and bounds of leases.
+    pub leases: LeaseRules,
     /// A chunk server that was silent for so long is shown as down.
     pub chunk_timeout: Duration,
     /// Fewer nodes than replicas: the first table is made when no further one registered for so long.
@@ -45,8 +44,7 @@ impl Default for ServiceTimings {
     fn default() -> Self {
         Self {
             session_timeout: SESSION_TIMEOUT,
-            flush_wait: Duration::from_secs(10),
-            redeliver: Duration::from_secs(2),
+            leases: LeaseRules::default(),
             chunk_timeout: CHUNK_SERVER_TIMEOUT,
             first_table_grace: Duration::from_secs(2),
             table_spread: Duration::from_secs(8),

@@ -1,19 +1,26 @@
 //! Metadata servers for tests: real QUIC with mutual TLS, real Raft, real RocksDB, in this process,
 //! each in a folder of its own. Waits are bounded and on conditions.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use cairn_common::clock::SystemClock;
+use cairn_common::extent::{Extent, ExtentContent, NewExtent};
 use cairn_common::identity::{ClusterAuthority, Identity};
-use cairn_common::ids::{ClusterId, Incarnation, InodeId, MetadataNodeId, RequestId, SessionEpoch, SessionId, SlotId};
+use cairn_common::ids::{
+    ClusterId, Incarnation, InodeId, LeaseGeneration, MetadataNodeId, RequestId, SessionEpoch, SessionId, SlotId,
+};
 use cairn_common::name::Name;
 use cairn_common::protocol::admin::{AdminReply, AdminRequest, MetadataMember};
 use cairn_common::protocol::chunk_control::{ChunkControlReply, ChunkControlRequest};
 use cairn_common::protocol::metadata::{
-    MetadataReply, MetadataRequest, Mutation, MutationResult, NewNode, OpenMode, Query, QueryResult, Stamp,
+    ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, MutationResult, NewNode, OpenMode, Query,
+    QueryResult, SessionEvent, Stamp,
 };
 use cairn_common::protocol::{FsError, Role, Service, ServiceError};
 use cairn_common::transport::quic::{QuicServer, QuicServerHandle, QuicTransport};
@@ -51,7 +58,6 @@ pub(crate) fn quick() -> ServiceTimings {
         first_table_grace: Duration::from_millis(300),
         table_spread: Duration::from_millis(300),
         repair_retry: Duration::from_millis(300),
-        redeliver: Duration::from_millis(300),
         ..ServiceTimings::default()
     }
 }
@@ -163,7 +169,7 @@ impl Cluster {
         let client = self.client(Role::Mount, name);
         match client.metadata(MetadataRequest::OpenSession { client: name.into() }).await.unwrap() {
             MetadataReply::Session { session, epoch, .. } => {
-                Mount { client, session, epoch, sequence: parking_lot::Mutex::new(0) }
+                Mount { client, session, epoch, sequences: Default::default(), generation: AtomicU64::new(0) }
             }
             other => panic!("{other:?}"),
         }
@@ -236,43 +242,145 @@ impl Client {
     }
 }
 
+/// A task that ends with this.
+pub(crate) struct Background(tokio::task::JoinHandle<()>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A session, without the background tasks of a real mount.
 pub(crate) struct Mount {
     pub(crate) client: Client,
     pub(crate) session: SessionId,
     pub(crate) epoch: SessionEpoch,
-    sequence: parking_lot::Mutex<u64>,
+    sequences: parking_lot::Mutex<BTreeMap<u16, u64>>,
+    /// What the last keep-alive told.
+    generation: AtomicU64,
 }
 
 impl Mount {
     pub(crate) fn stamp(&self) -> Stamp {
-        let mut sequence = self.sequence.lock();
+        self.stamp_in(0)
+    }
+
+    /// Changes that overlap need slots of their own.
+    fn stamp_in(&self, slot: u16) -> Stamp {
+        let mut sequences = self.sequences.lock();
+        let sequence = sequences.entry(slot).or_default();
         *sequence += 1;
-        Stamp { session: self.session, epoch: self.epoch, slot: SlotId(0), sequence: *sequence }
+        Stamp { session: self.session, epoch: self.epoch, slot: SlotId(slot), sequence: *sequence }
+    }
+
+    pub(crate) fn change(&self, mutation: Mutation) -> MetadataRequest {
+        MetadataRequest::Mutate { stamp: self.stamp(), mutation, covered: Vec::new() }
     }
 
     pub(crate) async fn mutate(&self, mutation: Mutation) -> Result<MutationResult, FsError> {
-        let stamp = self.stamp();
-        match self.client.metadata(MetadataRequest::Mutate { stamp, mutation }).await.unwrap() {
-            MetadataReply::Mutated(result) => result,
+        self.mutate_in(0, mutation).await.0
+    }
+
+    /// A change in a slot of its own, with what it did.
+    pub(crate) async fn mutate_in(
+        &self,
+        slot: u16,
+        mutation: Mutation,
+    ) -> (Result<MutationResult, FsError>, ChangeEffects) {
+        let message = MetadataRequest::Mutate { stamp: self.stamp_in(slot), mutation, covered: Vec::new() };
+        match self.client.metadata(message).await.unwrap() {
+            MetadataReply::Mutated { result, effects } => (result, effects),
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) async fn query(&self, query: Query) -> Result<QueryResult, FsError> {
         match self.try_query(query).await.unwrap() {
-            MetadataReply::Answered(result) => result,
+            MetadataReply::Answered { answer, .. } => answer,
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) async fn try_query(&self, query: Query) -> Result<MetadataReply, ServiceError> {
-        self.client.metadata(MetadataRequest::Query { session: self.session, query }).await
+        self.client.metadata(MetadataRequest::Query { session: self.session, query, lease: false }).await
+    }
+
+    /// A read with leases.
+    pub(crate) async fn lease(&self, query: Query) -> (Result<QueryResult, FsError>, Option<LeaseGrant>) {
+        let message = MetadataRequest::Query { session: self.session, query, lease: true };
+        match self.client.metadata(message).await.unwrap() {
+            MetadataReply::Answered { answer, grant, .. } => (answer, grant),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The generation that this mount has.
+    pub(crate) fn generation(&self) -> LeaseGeneration {
+        LeaseGeneration(self.generation.load(SeqCst))
+    }
+
+    /// Sends a keep-alive; whether it has renewed the leases. Else the mount has the new generation now.
+    pub(crate) async fn keep_alive(&self) -> Result<bool, ServiceError> {
+        let leases = self.generation();
+        let message = MetadataRequest::KeepAlive { session: self.session, epoch: self.epoch, leases };
+        match self.client.metadata(message).await? {
+            MetadataReply::KeptAlive { leases: told, .. } => {
+                self.generation.store(told.0, SeqCst);
+                Ok(told == leases)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for recalls: inode, ticket, exclusive, last name.
+    pub(crate) async fn recalls(&self) -> Vec<(InodeId, u64, bool, bool)> {
+        let message = MetadataRequest::PollEvents { session: self.session, wait_ms: 5000 };
+        match self.client.metadata(message).await {
+            Ok(MetadataReply::Events(events)) => {
+                let parts = |SessionEvent::Recall { inode, ticket, exclusive, last_name }| {
+                    (inode, ticket, exclusive, last_name)
+                };
+                events.into_iter().map(parts).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn recall_done(&self, ticket: u64, open: bool) {
+        let message = MetadataRequest::RecallDone { session: self.session, ticket, open };
+        assert_eq!(self.client.metadata(message).await, Ok(MetadataReply::Done));
+    }
+
+    /// Keeps the session and its leases alive until the answer is dropped.
+    pub(crate) fn beat(self: &Arc<Self>) -> Background {
+        let mount = self.clone();
+        Background(tokio::spawn(async move {
+            while mount.keep_alive().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }))
+    }
+
+    /// Does at once what every recall asks for, and says that files are open or not.
+    pub(crate) fn obey(self: &Arc<Self>, open: bool) -> Background {
+        let mount = self.clone();
+        Background(tokio::spawn(async move {
+            loop {
+                for (inode, ticket, exclusive, _) in mount.recalls().await {
+                    if exclusive {
+                        let given_up = Mutation::GiveUpExclusive { inodes: vec![inode] };
+                        mount.mutate_in(99, given_up).await.0.unwrap();
+                    }
+                    mount.recall_done(ticket, open).await;
+                }
+            }
+        }))
     }
 
     pub(crate) async fn create(&self, file: &str, open: Option<OpenMode>) -> InodeId {
         match self.mutate(create(file, open)).await.unwrap() {
-            MutationResult::Node { attributes, created: true } => attributes.inode,
+            MutationResult::Node { attributes, created: true, .. } => attributes.inode,
             other => panic!("{other:?}"),
         }
     }
@@ -299,5 +407,18 @@ pub(crate) fn create(file: &str, open: Option<OpenMode>) -> Mutation {
         gid: 0,
         exclusive: true,
         open,
+        exclusive_lease: open == Some(OpenMode::Write),
     }
+}
+
+/// A commit of a whole small file.
+pub(crate) fn write(inode: InodeId, text: &'static [u8]) -> Mutation {
+    let content = ExtentContent::Inline(Bytes::from_static(text));
+    let extent = Extent { offset: 0, length: text.len() as u64, content };
+    let extents = vec![NewExtent { extent, missed: vec![] }];
+    Mutation::Commit { inode, extents, append: false, minimum_size: text.len() as u64, mtime: None }
+}
+
+pub(crate) fn lookup(file: &str) -> Query {
+    Query::Lookup { parent: InodeId::ROOT, name: name(file) }
 }

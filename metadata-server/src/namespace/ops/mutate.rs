@@ -47,9 +47,10 @@ pub(crate) fn mutate(
         return Ok(Outcome::BadSequence);
     }
     let performed = state.atomically(|own| {
+        own.touched.pinned = pinned.iter().copied().collect();
         let result = perform(own, stamp.session, mutation, keep_open)?;
         if needs_pins(mutation) {
-            own.touched.check(own.view(), stamp.session, pinned, keep_open.is_some())?;
+            own.touched.check(own.view(), stamp.session, keep_open.is_some())?;
         }
         Ok((result, own.touched.changed.iter().copied().collect()))
     });

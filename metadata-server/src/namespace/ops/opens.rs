@@ -51,7 +51,8 @@ pub(super) fn acquire_exclusive(
         return Err(FsError::Stale.into());
     }
     take_exclusive(state, session, id)?;
-    opened(state, id, &inode, true)
+    let exclusive = holds(state, session, id)?;
+    opened(state, id, &inode, exclusive)
 }
 
 /// Gives exclusive leases up; what the session does not hold is ignored.
@@ -66,14 +67,14 @@ pub(super) fn give_up_exclusive(
     Ok(MutationResult::Done)
 }
 
+/// Takes the exclusive lease where the leader has pinned the file, which it does not do for one that
+/// bounces.
 fn take_exclusive(state: &mut State<'_, '_>, session: SessionId, id: InodeId) -> Result<(), Fault> {
     match read::exclusive_holder(state.view(), id)? {
         Some(holder) if holder == session => {}
         Some(_) => return Err(Fault::NotPinned(vec![id])),
-        None => {
-            state.touched.taken.insert(id);
-            state.put(keys::exclusive(id), &Number(session.0));
-        }
+        None if state.touched.may_take(id) => state.put(keys::exclusive(id), &Number(session.0)),
+        None => {}
     }
     Ok(())
 }

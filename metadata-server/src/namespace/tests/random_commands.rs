@@ -158,7 +158,8 @@ impl Run {
     /// exclusively. Answers who was said to have the file open whose last name goes, too.
     fn pinned(&mut self, tx: &mut Transaction<'_>, stamp: Stamp, mutation: &Mutation) -> (Outcome, Vec<SessionId>) {
         let last = self.model.last_inode;
-        if self.clock % 4 == 0 {
+        let asks = plan(tx, mutation).unwrap().iter().any(|touch| touch.take);
+        if self.clock % 4 == 0 && !asks {
             match self.apply(tx, bare(stamp, mutation.clone())) {
                 Outcome::NotPinned { .. } => {}
                 outcome => {
@@ -173,7 +174,7 @@ impl Run {
         let openers: Vec<SessionId> =
             self.sessions.iter().filter(|s| (s.0 + self.clock as u64).is_multiple_of(3)).copied().collect();
         let keep_open = plan.iter().any(|touch| touch.last_name).then(|| openers.clone());
-        let pinned = plan.iter().filter(|touch| touch.change).map(|touch| touch.inode).collect();
+        let pinned = plan.iter().filter(|touch| touch.change || touch.take).map(|touch| touch.inode).collect();
         let action = Action::Mutate { stamp, mutation: mutation.clone(), pinned, keep_open };
         let refused = match self.apply(tx, action.clone()) {
             Outcome::NotPinned { inodes } => inodes,

@@ -65,6 +65,8 @@ struct Session {
     taken_back: u64,
     silent: bool,
     fenced: bool,
+    /// Holds nothing of an earlier leader.
+    checked_in: bool,
 }
 
 impl Default for FakeCluster {
@@ -104,6 +106,17 @@ impl Leases {
         answered
     }
 
+    /// Not what is pinned, another session's, or being recalled from this one: with its answer to that
+    /// everything that it has goes.
+    fn may_grant(&self, state: &State, session: SessionId, inode: InodeId) -> bool {
+        let taken = state.exclusive.get(&inode).is_some_and(|holder| *holder != session);
+        let recalled = self.recalls.values().any(|(holder, event, _)| {
+            let SessionEvent::Recall { inode: recalled, .. } = event;
+            *holder == session && *recalled == inode
+        });
+        !taken && !recalled && !self.pins.contains_key(&inode)
+    }
+
     fn give_up_on(&mut self, session: SessionId) {
         if let Some(known) = self.sessions.get_mut(&session) {
             known.taken_back += 1;
@@ -128,13 +141,24 @@ impl FakeCluster {
         self.questions.load(Ordering::SeqCst)
     }
 
-    /// Another leader, which knows no shared lease. (It makes changes at once: a test that needs its
-    /// waiting waits itself.)
+    /// Another leader, which knows no shared lease. It makes changes when all mounts have checked in.
     pub(crate) fn change_leader(&self) {
         let mut leases = self.leases.lock();
         leases.term += 1;
         leases.holders.clear();
         leases.openers.clear();
+        for session in leases.sessions.values_mut() {
+            session.checked_in = false;
+        }
+    }
+
+    /// Until every session has checked in, or is given up.
+    async fn all_checked_in(&self) {
+        let begun = std::time::Instant::now();
+        let missing = || self.leases.lock().sessions.values().any(|session| !session.checked_in && !session.fenced);
+        while missing() && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The session's messages are lost from here on.
@@ -164,7 +188,7 @@ impl FakeCluster {
             MetadataRequest::OpenSession { .. } => {
                 let mut leases = self.leases.lock();
                 let session = SessionId(1 + leases.sessions.len() as u64);
-                leases.sessions.insert(session, Session::default());
+                leases.sessions.insert(session, Session { checked_in: true, ..Session::default() });
                 MetadataReply::Session {
                     session,
                     epoch: SessionEpoch(1),
@@ -173,18 +197,19 @@ impl FakeCluster {
                     servers: Vec::new(),
                 }
             }
-            MetadataRequest::KeepAlive { session, .. } => MetadataReply::KeptAlive {
-                time: Timestamp::default(),
-                table: TableEpoch(1),
-                servers: Vec::new(),
-                leases: self.leases.lock().generation(session),
-                shared_lease_ms: 1000,
-                exclusive_lease_ms: 10_000,
-            },
+            MetadataRequest::KeepAlive { session, leases: carried, .. } => {
+                let mut leases = self.leases.lock();
+                let generation = leases.generation(session);
+                if let Some(known) = leases.sessions.get_mut(&session).filter(|_| carried == generation) {
+                    known.checked_in = true;
+                }
+                kept_alive(generation)
+            }
             MetadataRequest::Mutate { stamp, mutation, covered } => {
                 if matches!(mutation, Mutation::Commit { .. }) {
                     let _late = self.commits.lock().await;
                 }
+                self.all_checked_in().await;
                 self.change(stamp.session, mutation, &covered).await
             }
             MetadataRequest::Query { session, query, lease } => self.query(session, query, lease).await,
@@ -261,9 +286,7 @@ impl FakeCluster {
         let mut held = Vec::new();
         for inode in inodes {
             leases.openers.insert((*inode, session));
-            let taken = state.exclusive.get(inode).is_some_and(|holder| *holder != session);
-            if !taken
-                && !leases.pins.contains_key(inode)
+            if leases.may_grant(&state, session, *inode)
                 && let Ok(node) = state.node(*inode)
             {
                 held.push(node.attributes);
@@ -279,28 +302,36 @@ impl FakeCluster {
         loop {
             let waiting: Vec<_> = {
                 let mut leases = self.leases.lock();
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 let about = state.told_about(&query);
                 let taken = about.into_iter().filter_map(|inode| Some((inode, *state.exclusive.get(&inode)?)));
                 let taken: Vec<_> = taken.filter(|(_, holder)| *holder != session).collect();
-                taken.into_iter().map(|(inode, holder)| (holder, leases.recall(holder, inode, true, false))).collect()
+                if taken.is_empty() {
+                    return self.tell(&mut leases, &mut state, session, &query, lease);
+                }
+                taken.into_iter().map(|(inode, holder)| leases.recall(holder, inode, true, false)).collect()
             };
-            if waiting.is_empty() {
-                break;
-            }
             self.mail.notify_waiters();
-            for (_, answered) in waiting {
+            for answered in waiting {
                 let _ = answered.await;
             }
         }
-        let mut leases = self.leases.lock();
-        let mut state = self.state.lock();
+    }
+
+    fn tell(
+        &self,
+        leases: &mut Leases,
+        state: &mut State,
+        session: SessionId,
+        query: &Query,
+        lease: bool,
+    ) -> MetadataReply {
         let exclusive = state.exclusive.clone();
         let taken = |inode: InodeId| exclusive.get(&inode).is_some_and(|holder| *holder != session);
-        let (answer, about) = state.answer(&query, |inode| !taken(inode));
+        let (answer, about) = state.answer(query, |inode| !taken(inode));
         let mut refused = Vec::new();
         for inode in about {
-            if self.no_leases.load(Ordering::SeqCst) || taken(inode) || leases.pins.contains_key(&inode) {
+            if self.no_leases.load(Ordering::SeqCst) || !leases.may_grant(state, session, inode) {
                 refused.push(inode);
             } else if lease {
                 leases.openers.remove(&(inode, session));
@@ -315,17 +346,13 @@ impl FakeCluster {
     async fn change(&self, session: SessionId, mutation: Mutation, covered: &[InodeId]) -> MetadataReply {
         let mut pinned: BTreeSet<InodeId> = BTreeSet::new();
         let mut openers = Vec::new();
-        let takes = match &mutation {
-            Mutation::AcquireExclusive { inode } | Mutation::Open { inode, .. } => Some(*inode),
-            _ => None,
-        };
         loop {
             let waiting = {
                 let mut leases = self.leases.lock();
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 let (touched, last) = state.touched(session, &mutation);
                 if pinned.is_superset(&touched) {
-                    break;
+                    return self.make(&mut leases, &mut state, session, mutation, pinned, &openers);
                 }
                 let mut waiting = Vec::new();
                 for inode in touched {
@@ -354,11 +381,24 @@ impl FakeCluster {
                 }
             }
         }
-        let mut leases = self.leases.lock();
-        let mut state = self.state.lock();
+    }
+
+    fn make(
+        &self,
+        leases: &mut Leases,
+        state: &mut State,
+        session: SessionId,
+        mutation: Mutation,
+        pinned: BTreeSet<InodeId>,
+        openers: &[SessionId],
+    ) -> MetadataReply {
+        let takes = match &mutation {
+            Mutation::AcquireExclusive { inode } | Mutation::Open { inode, .. } => Some(*inode),
+            _ => None,
+        };
         let others_wait = takes.is_some_and(|inode| leases.pins.get(&inode).copied().unwrap_or(0) > 1);
         let may_take = !others_wait && !self.no_leases.load(Ordering::SeqCst);
-        let (result, changed) = state.apply(session, mutation, may_take, &openers);
+        let (result, changed) = state.apply(session, mutation, may_take, openers);
         for inode in pinned {
             if let Some(pins) = leases.pins.get_mut(&inode) {
                 *pins -= 1;
@@ -370,9 +410,7 @@ impl FakeCluster {
         leases.sequence += 1;
         let mut held = Vec::new();
         for inode in &changed {
-            let taken = state.exclusive.get(inode).is_some_and(|holder| *holder != session);
-            if !taken
-                && !leases.pins.contains_key(inode)
+            if leases.may_grant(state, session, *inode)
                 && !self.no_leases.load(Ordering::SeqCst)
                 && let Ok(node) = state.node(*inode)
             {
@@ -391,6 +429,17 @@ impl FakeCluster {
             let micros = rand::random::<u64>() % (u64::from(most) * 1000);
             tokio::time::sleep(Duration::from_micros(micros)).await;
         }
+    }
+}
+
+fn kept_alive(leases: LeaseGeneration) -> MetadataReply {
+    MetadataReply::KeptAlive {
+        time: Timestamp::default(),
+        table: TableEpoch(1),
+        servers: Vec::new(),
+        leases,
+        shared_lease_ms: 1000,
+        exclusive_lease_ms: 10_000,
     }
 }
 

@@ -1,0 +1,295 @@
+//! Two mounts of one cluster under leases, without a kernel: nothing that one has changed is ever
+//! missed by the other, and what only one uses costs no question.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_common::client::ClientError;
+use cairn_common::clock::Timestamp;
+use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::protocol::FsError;
+use cairn_common::protocol::metadata::{AttributeChanges, NewNode, TimeChange, XattrMode};
+use cairn_mount::filesystem::Filesystem;
+use cairn_mount::kernel_caches::KernelCaches;
+use parking_lot::Mutex;
+use support::{FakeCluster, append, caller, create, mount, name, read_only, read_write, sync, until, write};
+
+async fn read(filesystem: &Arc<Filesystem>, handle: u64) -> Vec<u8> {
+    filesystem.read(RequestId::random(), &filesystem.handle(handle).unwrap(), 0, 1 << 20).await.unwrap()
+}
+
+async fn size(filesystem: &Arc<Filesystem>, inode: InodeId) -> u64 {
+    filesystem.attributes(RequestId::random(), inode).await.unwrap().size
+}
+
+async fn chmod(filesystem: &Arc<Filesystem>, inode: InodeId, mode: u32) {
+    let changes = AttributeChanges { mode: Some(mode), ..AttributeChanges::default() };
+    filesystem.set_attributes(caller(), inode, changes).await.unwrap();
+}
+
+fn not_found<T>(result: Result<T, ClientError>) -> bool {
+    matches!(result, Err(ClientError::Fs(FsError::NotFound)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_mount_uses_alone_costs_no_question() {
+    let cluster = Arc::new(FakeCluster::default());
+    let a = mount(&cluster).await.filesystem;
+    let directory = a.make_node(caller(), InodeId::ROOT, name("d"), NewNode::Directory, 0o755).await.unwrap().inode;
+    let target = NewNode::Symlink(Bytes::from_static(b"where"));
+    let link = a.make_node(caller(), directory, name("link"), target, 0o777).await.unwrap().inode;
+    let before = cluster.questions();
+    assert!(not_found(a.lookup(caller(), directory, name("file")).await), "a directory of one's own is known");
+    let (made, handle) = a.create(caller(), directory, name("file"), 0o644, read_write()).await.unwrap();
+    write(&a, handle, 0, b"bytes").await;
+    a.flush(RequestId::random(), &a.handle(handle).unwrap()).await.unwrap();
+    a.release(handle);
+    assert!(cluster.contents(made.inode).is_empty(), "close does not flush");
+    assert_eq!(a.lookup(caller(), directory, name("file")).await.unwrap().size, 5);
+    let handle = a.try_open(made.inode, read_only()).expect("no question");
+    assert_eq!(a.try_read(&a.handle(handle).unwrap(), 0, 100).expect("no question"), b"bytes");
+    assert_eq!(a.try_read_link(link).unwrap(), "where");
+    assert!(matches!(a.try_xattr(made.inode, b"user.x"), Some(Err(ClientError::Fs(FsError::NoAttribute)))));
+    assert_eq!(cluster.questions(), before);
+    let listing = a.open_directory(directory);
+    for _ in 0..2 {
+        let mut names = Vec::new();
+        let take = |entry: &cairn_mount::filesystem::directories::ListedEntry| {
+            names.push(entry.name.clone());
+            true
+        };
+        a.list(caller(), listing, 0, true, take).await.unwrap();
+        assert_eq!(names.len(), 4, "{names:?}");
+    }
+    assert!(cluster.questions() <= before + 1, "the second listing is from memory");
+    assert_eq!(cluster.opens(), 0, "no open was registered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_on_one_mount_is_seen_on_the_other_at_once() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, writer) = create(&a, "file").await;
+    let (_, reader) = create(&b, "file").await;
+    for round in 0..20_u8 {
+        write(&a, writer, u64::from(round), &[round]).await;
+        assert_eq!(size(&b, inode).await, u64::from(round) + 1);
+        assert_eq!(read(&b, reader).await, (0..=round).collect::<Vec<_>>());
+    }
+    chmod(&b, inode, 0o600).await;
+    assert_eq!(a.attributes(RequestId::random(), inode).await.unwrap().mode, 0o600);
+    b.set_xattr(caller(), inode, "user.x".into(), "1".into(), XattrMode::Any).await.unwrap();
+    assert_eq!(a.xattr(caller(), inode, "user.x".into()).await.unwrap(), "1");
+    b.unlink(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert!(not_found(a.lookup(caller(), InodeId::ROOT, name("file")).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_of_one_mount_wait_in_memory_and_land_behind_those_of_the_other() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, first) = create(&a, "log").await;
+    let (one, two) =
+        (a.open(caller(), inode, append()).await.unwrap(), b.open(caller(), inode, append()).await.unwrap());
+    a.release(first);
+    let mut expected = Vec::new();
+    for round in 0..10_u8 {
+        for (filesystem, handle) in [(&a, one), (&a, one), (&b, two)] {
+            write(filesystem, handle, 0, &[round; 3]).await;
+            expected.extend([round; 3]);
+        }
+    }
+    sync(&a, one).await.unwrap();
+    sync(&b, two).await.unwrap();
+    assert_eq!(cluster.contents(inode), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_file_outlives_its_last_name_on_another_mount() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    for recalled_before in [false, true] {
+        let (inode, handle) = create(&a, "file").await;
+        write(&a, handle, 0, b"kept").await;
+        sync(&a, handle).await.unwrap();
+        a.release(handle);
+        let opens = cluster.opens();
+        let handle = b.open(caller(), inode, read_only()).await.unwrap();
+        assert_eq!(cluster.opens(), opens, "a lease is enough");
+        if recalled_before {
+            chmod(&a, inode, 0o600).await;
+        }
+        a.unlink(caller(), InodeId::ROOT, name("file")).await.unwrap();
+        assert_eq!(read(&b, handle).await, b"kept", "recalled before: {recalled_before}");
+        b.release(handle);
+        until("the orphan goes", || !cluster.state.lock().nodes.contains_key(&inode)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_is_cut_off_tells_nothing_from_memory_and_holds_nobody_up_for_long() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await, mount(&cluster).await);
+    let (inode, handle) = create(&b.filesystem, "file").await;
+    b.filesystem.release(handle);
+    a.filesystem.lookup(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert!(a.filesystem.try_attributes(inode).is_some());
+    cluster.cut_off(a.session, true);
+    let begun = Instant::now();
+    chmod(&b.filesystem, inode, 0o600).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(a.filesystem.try_attributes(inode).is_none(), "its lease was over before that");
+    assert!(a.filesystem.try_lookup(InodeId::ROOT, &name("file")).is_none());
+    assert!(a.filesystem.try_open(inode, read_only()).is_none());
+    assert_eq!(a.filesystem.attribute_ttl(inode), Duration::ZERO);
+    cluster.cut_off(a.session, false);
+    until("leases count again", || a.leases.read().shared_valid()).await;
+    assert_eq!(a.filesystem.attributes(RequestId::random(), inode).await.unwrap().mode, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_finds_open_files_reclaimed_and_nothing_old_is_told() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await, mount(&cluster).await);
+    let (inode, writer) = create(&b.filesystem, "file").await;
+    write(&b.filesystem, writer, 0, b"kept").await;
+    sync(&b.filesystem, writer).await.unwrap();
+    b.filesystem.release(writer);
+    let handle = a.filesystem.open(caller(), inode, read_only()).await.unwrap();
+    let generation = a.leases.read().generation;
+    cluster.change_leader();
+    until("the new generation", || {
+        let time = a.leases.read();
+        time.generation > generation && time.shared_valid() && b.leases.read().shared_valid()
+    })
+    .await;
+    assert!(a.filesystem.try_attributes(inode).is_some(), "reclaimed");
+    assert!(a.filesystem.try_lookup(InodeId::ROOT, &name("file")).is_none(), "not reclaimed");
+    b.filesystem.unlink(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert_eq!(read(&a.filesystem, handle).await, b"kept", "the new leader asked for it, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_mount_tells_nothing_and_reports_what_it_could_not_write() {
+    let cluster = Arc::new(FakeCluster::default());
+    let a = mount(&cluster).await;
+    let (inode, handle) = create(&a.filesystem, "file").await;
+    write(&a.filesystem, handle, 0, b"lost").await;
+    cluster.end(a.session);
+    until("it knows", || !a.leases.read().exclusive_valid()).await;
+    assert!(a.filesystem.try_attributes(inode).is_none());
+    assert!(a.filesystem.attributes(RequestId::random(), inode).await.is_err());
+    assert!(a.filesystem.try_write(RequestId::random(), handle, 0, b"more").is_none());
+    let open = a.filesystem.handle(handle).unwrap();
+    assert!(a.filesystem.write(RequestId::random(), &open, 0, "more".into()).await.is_err());
+    assert!(a.filesystem.open(caller(), inode, read_only()).await.is_err());
+    assert!(sync(&a.filesystem, handle).await.is_err(), "the bytes are lost");
+    assert_eq!(a.filesystem.dirty_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_wait_under_the_exclusive_lease_and_are_the_last_word() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "unpacked").await;
+    write(&a, handle, 0, b"bytes").await;
+    let old = Timestamp { seconds: 1000, nanos: 5 };
+    let at = Some(TimeChange::At(old));
+    let changes = AttributeChanges { atime: at, mtime: at, ..AttributeChanges::default() };
+    let shown = a.set_attributes(caller(), inode, changes).await.unwrap();
+    assert_eq!((shown.mtime, shown.atime, shown.size), (old, old, 5));
+    assert!(cluster.contents(inode).is_empty(), "nothing was sent");
+    let elsewhere = b.attributes(RequestId::random(), inode).await.unwrap();
+    assert_eq!((elsewhere.mtime, elsewhere.atime, elsewhere.size), (old, old, 5));
+    write(&a, handle, 0, b"B").await;
+    assert_ne!(b.attributes(RequestId::random(), inode).await.unwrap().mtime, old, "a write is later than that");
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct FakeKernel(Mutex<Vec<(&'static str, InodeId)>>);
+
+#[async_trait]
+impl KernelCaches for FakeKernel {
+    async fn attributes(&self, inode: InodeId) {
+        self.0.lock().push(("attributes", inode));
+    }
+    async fn names(&self, directory: InodeId) {
+        self.0.lock().push(("names", directory));
+    }
+    async fn pages(&self, inode: InodeId) {
+        self.0.lock().push(("pages", inode));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_forgets_before_another_mount_changes_what_it_was_told() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let kernel = Arc::new(FakeKernel::default());
+    a.set_kernel(kernel.clone());
+    let (inode, handle) = create(&b, "file").await;
+    b.release(handle);
+    let take = || std::mem::take(&mut *kernel.0.lock());
+    a.lookup(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    chmod(&b, inode, 0o600).await;
+    assert!(take().is_empty(), "it was told nothing with a lifetime");
+    a.lookup(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    let (attributes, entry) = (a.attribute_ttl(inode), a.name_ttl(InodeId::ROOT, &name("file"), Some(inode)));
+    assert!(attributes > Duration::ZERO && attributes < Duration::from_secs(1) && entry > Duration::ZERO);
+    assert_eq!(a.name_ttl(InodeId::ROOT, &name("file"), None), Duration::ZERO, "it is there");
+    chmod(&b, inode, 0o644).await;
+    assert_eq!(take(), [("attributes", inode)]);
+    b.unlink(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert_eq!(take(), [("names", InodeId::ROOT)]);
+    let (inode, handle) = create(&b, "pages").await;
+    b.release(handle);
+    let handle = a.open(caller(), inode, read_only()).await.unwrap();
+    assert!(!a.keeps_pages(inode) && a.keeps_pages(inode), "the first open throws old pages away");
+    chmod(&b, inode, 0o600).await;
+    assert!(take().contains(&("pages", inode)), "an open file may have pages");
+    a.release(handle);
+}
+
+/// One mount makes a file longer, the other looks: never less than was there when it began to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_is_older_than_what_was_done_before_it() {
+    let cluster = Arc::new(FakeCluster::default());
+    cluster.jitter_ms.store(3, Ordering::SeqCst);
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "file").await;
+    let (done, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (done_by_a, begun_by_a) = (done.clone(), begun.clone());
+    let writer = tokio::spawn(async move {
+        for length in 1..=300 {
+            begun_by_a.store(length, Ordering::SeqCst);
+            if length % 3 == 0 {
+                let changes = AttributeChanges { size: Some(length), ..AttributeChanges::default() };
+                a.set_attributes(caller(), inode, changes).await.unwrap();
+            } else {
+                write(&a, handle, length - 1, b"x").await;
+            }
+            assert_eq!(size(&a, inode).await, length);
+            done_by_a.store(length, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_micros(rand::random::<u64>() % 3000)).await;
+        }
+    });
+    let mut looks = 0;
+    while !writer.is_finished() {
+        let least = done.load(Ordering::SeqCst);
+        let seen = size(&b, inode).await;
+        let most = begun.load(Ordering::SeqCst);
+        assert!(least <= seen && seen <= most, "{least} <= {seen} <= {most}");
+        looks += 1;
+        if looks % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    writer.await.unwrap();
+    assert!(looks > 100);
+}

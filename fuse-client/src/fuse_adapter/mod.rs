@@ -1,11 +1,16 @@
 //! The only room that knows fuser. It turns requests of the kernel into calls of the core and answers
-//! of the core into replies; every request is bounded, and none blocks the threads that read the
-//! kernel's queue. Semantics live in the core.
+//! of the core into replies, and says how long the kernel may believe them; every request is bounded,
+//! and none blocks the threads that read the kernel's queue. Semantics live in the core.
 
+mod believed;
 mod convert;
 mod dispatch;
+mod kernel;
+mod listing;
+mod listings;
 pub mod mount;
 pub mod notifier;
+mod replies;
 mod requests;
 mod unmounting;
 
@@ -15,23 +20,22 @@ use std::time::Duration;
 use cairn_common::ids::RequestId;
 use fuser::{Errno, Request};
 
+use self::kernel::Kernel;
 use crate::filesystem::{Caller, Filesystem};
-
-/// Nothing may be believed without asking (P1).
-const TTL: Duration = Duration::ZERO;
 
 /// The kernel's side of a mounted file system.
 pub struct FuseAdapter {
     filesystem: Arc<Filesystem>,
     runtime: tokio::runtime::Handle,
     bound: Duration,
+    kernel: Arc<Kernel>,
 }
 
 impl FuseAdapter {
     /// An adapter whose requests run on `runtime`.
     pub fn new(filesystem: Arc<Filesystem>, runtime: tokio::runtime::Handle) -> Self {
         let bound = filesystem.settings().call_timeout;
-        Self { filesystem, runtime, bound }
+        Self { filesystem, runtime, bound, kernel: Arc::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use super::FuseAdapter;
+use super::notifier::Notifier;
 
 /// Threads that read the kernel's queue; they never block, so few are enough.
 const THREADS: usize = 2;
@@ -32,7 +33,12 @@ pub fn mount(adapter: FuseAdapter, path: &Path) -> io::Result<Mounted> {
     config.acl = if root { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
-    let session = Session::new(adapter, path, &config)?.spawn()?;
+    let (filesystem, kernel) = (adapter.filesystem.clone(), adapter.kernel.clone());
+    let session = Session::new(adapter, path, &config)?;
+    // Served only from the next step on: nothing was believed before this.
+    kernel.mounted(Notifier::new(&session)?);
+    filesystem.set_kernel(kernel);
+    let session = session.spawn()?;
     if let Err(error) = set_read_ahead(path) {
         tracing::warn!(%error, "the kernel's read-ahead stays as it is: sequential reads are slower");
     }

@@ -35,8 +35,10 @@ const INVAL_ENTRY: i32 = 3;
 const INC_EPOCH: i32 = 8;
 /// An offset that says: no pages.
 const NO_PAGES: i64 = -1;
-/// Threads that wait for the kernel's locks: so many files in use do not hold up each other.
-const THREADS: usize = 4;
+/// Threads that wait for pages: so many files in use do not hold up each other.
+const PAGE_THREADS: usize = 4;
+/// Threads that wait for directories: apart, because creates hold those for as long as servers take.
+const DIRECTORY_THREADS: usize = 2;
 /// What may wait for them; beyond it the caller waits.
 const QUEUE: usize = 256;
 
@@ -54,7 +56,8 @@ pub enum Told {
 pub struct Notifier {
     device: Arc<File>,
     has_epochs: bool,
-    waiting: mpsc::Sender<Job>,
+    pages: mpsc::Sender<Job>,
+    directories: mpsc::Sender<Job>,
 }
 
 /// A message whose writing may wait for a lock of the kernel's, and who waits for it.
@@ -78,13 +81,9 @@ impl Notifier {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => false,
             Err(error) => return Err(error),
         };
-        let (waiting, queue) = mpsc::channel(QUEUE);
-        let queue = Arc::new(Mutex::new(queue));
-        for number in 0..THREADS {
-            let (device, queue) = (device.clone(), queue.clone());
-            std::thread::Builder::new().name(format!("notify-{number}")).spawn(move || work(&device, &queue))?;
-        }
-        Ok(Self { device, has_epochs, waiting })
+        let pages = start_threads("notify-pages", PAGE_THREADS, &device)?;
+        let directories = start_threads("notify-names", DIRECTORY_THREADS, &device)?;
+        Ok(Self { device, has_epochs, pages, directories })
     }
 
     /// Whether [`Notifier::names`] works: Linux 6.16 and later. Without it the kernel may keep no name.
@@ -117,7 +116,7 @@ impl Notifier {
     /// # Errors
     /// Of the descriptor; EBUSY when programs changed mapped pages meanwhile.
     pub async fn pages(&self, inode: InodeId) -> io::Result<Told> {
-        self.wait(INVAL_INODE, inval_inode(inode, 0)).await
+        wait(&self.pages, INVAL_INODE, inval_inode(inode, 0)).await
     }
 
     /// Until the kernel has read every answer to a listing of this directory that was given before.
@@ -133,20 +132,31 @@ impl Notifier {
         body.extend_from_slice(&1_u32.to_ne_bytes());
         body.extend_from_slice(&0_u32.to_ne_bytes());
         body.extend_from_slice(b"/\0");
-        self.wait(INVAL_ENTRY, body).await.map(|_| ())
+        wait(&self.directories, INVAL_ENTRY, body).await.map(|_| ())
     }
+}
 
-    async fn wait(&self, code: i32, body: Vec<u8>) -> io::Result<Told> {
-        let (told, answer) = oneshot::channel();
-        let gone = || io::Error::other("the threads of the notifier are gone");
-        self.waiting.send(Job { code, body, told }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
+/// Has a message written by the threads of a queue.
+async fn wait(queue: &mpsc::Sender<Job>, code: i32, body: Vec<u8>) -> io::Result<Told> {
+    let (told, answer) = oneshot::channel();
+    let gone = || io::Error::other("the threads of the notifier are gone");
+    queue.send(Job { code, body, told }).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
 }
 
 /// `struct fuse_notify_inval_inode_out`; length 0: to the end.
 fn inval_inode(inode: InodeId, offset: i64) -> Vec<u8> {
     [inode.0.to_ne_bytes(), offset.to_ne_bytes(), 0_i64.to_ne_bytes()].concat()
+}
+
+fn start_threads(name: &str, count: usize, device: &Arc<File>) -> io::Result<mpsc::Sender<Job>> {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let queue = Arc::new(Mutex::new(queue));
+    for number in 0..count {
+        let (device, queue) = (device.clone(), queue.clone());
+        std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&device, &queue))?;
+    }
+    Ok(jobs)
 }
 
 /// Runs until the notifier is gone.

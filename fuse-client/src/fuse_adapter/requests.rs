@@ -4,35 +4,38 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{AttributeChanges, Attributes, NewNode, RenameMode};
+use cairn_common::protocol::metadata::{AttributeChanges, NewNode, RenameMode};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use super::convert::{bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode};
-use super::dispatch::{count, log};
+use super::dispatch::finish;
+use super::replies::{fopen_flags, reply_attr, reply_empty, reply_lookup, reply_made, reply_xattr};
 use super::unmounting::bounded_for_unmount;
-use super::{FuseAdapter, TTL, caller, fuse_errno};
+use super::{FuseAdapter, caller, fuse_errno};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
-use crate::filesystem::files::OpenOptions;
 
 /// Largest write of the kernel in one request, in bytes.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
 /// Requests that the kernel sends without waiting (read-ahead, asynchronous direct IO).
 const MAX_BACKGROUND: u16 = 128;
 /// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
-/// writeback cache and every form of caching that P1 forbids, locks, and what fuser 0.18 breaks.
-const CAPABILITIES: [InitFlags; 5] = [
+/// writeback cache and every form of caching that no lease ends, locks, and what fuser 0.18 breaks.
+const CAPABILITIES: [InitFlags; 7] = [
     InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
@@ -41,49 +44,6 @@ const CAPABILITIES: [InitFlags; 5] = [
 
 fn inode(number: INodeNo) -> InodeId {
     InodeId(number.0)
-}
-
-fn reply_entry(reply: ReplyEntry, result: Result<Attributes, Errno>) {
-    match result {
-        Ok(attributes) => reply.entry(&TTL, &file_attr(&attributes), Generation(0)),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, result: Result<Attributes, Errno>) {
-    match result {
-        Ok(attributes) => reply.attr(&TTL, &file_attr(&attributes)),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn reply_xattr(reply: ReplyXattr, size: u32, result: Result<Bytes, Errno>) {
-    match result {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// How the kernel treats an open file. Appends bypass its cache, because only the cluster knows the
-/// end; a reader's close needs no flush.
-fn fopen_flags(options: OpenOptions) -> FopenFlags {
-    let mut flags = FopenFlags::empty();
-    if options.append {
-        flags |= FopenFlags::FOPEN_DIRECT_IO;
-    }
-    if !options.write {
-        flags |= FopenFlags::FOPEN_NOFLUSH;
-    }
-    flags
 }
 
 /// Checks a name, or replies with its error and leaves.
@@ -111,21 +71,39 @@ impl fuser::Filesystem for FuseAdapter {
         Ok(())
     }
 
+    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        // It may remember the inode from elsewhere, so this drops pages and does not just forget them.
+        if self.kernel.has_unleased(inode(ino)) {
+            let kernel = self.kernel.clone();
+            self.runtime.spawn(async move { kernel.drop_unleased(inode(ino)).await });
+        }
+    }
+
     fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let child = checked!(name(child), reply);
-        let work = async move { filesystem.lookup(caller, inode(parent), child).await };
-        self.run("lookup", caller.request, work, |result| reply_entry(reply, result));
+        let (parent, child, believed) = (inode(parent), checked!(name(child), reply), self.believed());
+        let asked = child.clone();
+        let work = async move { filesystem.lookup(caller, parent, asked).await };
+        self.run("lookup", caller.request, work, move |result| reply_lookup(reply, &believed, parent, &child, result));
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let (pid, is_root) = (req.pid(), ino == INodeNo::ROOT);
+        let (pid, is_root, believed) = (req.pid(), ino == INodeNo::ROOT, self.believed());
+        let kernel = self.kernel.clone();
         let work = async move {
             let ask = filesystem.attributes(caller.request, inode(ino));
-            if is_root { bounded_for_unmount(pid, "attributes of the mount point", ask).await } else { ask.await }
+            if is_root {
+                return bounded_for_unmount(pid, "attributes of the mount point", ask).await;
+            }
+            let attributes = ask.await?;
+            kernel.drop_unleased(inode(ino)).await;
+            Ok(attributes)
         };
-        self.run("getattr", caller.request, work, |result| reply_attr(reply, result));
+        self.run("getattr", caller.request, work, move |result| {
+            let ttl = result.as_ref().map_or(Duration::ZERO, |attributes| believed.attributes(attributes));
+            reply_attr(reply, ttl, result);
+        });
     }
 
     fn setattr(
@@ -158,7 +136,7 @@ impl fuser::Filesystem for FuseAdapter {
             clear_suid_sgid: false,
         };
         let work = async move { filesystem.set_attributes(caller, inode(ino), changes).await };
-        self.run("setattr", caller.request, work, |result| reply_attr(reply, result));
+        self.run("setattr", caller.request, work, |result| reply_attr(reply, Duration::ZERO, result));
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -195,16 +173,18 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn unlink(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let child = checked!(name(child), reply);
-        let work = async move { filesystem.unlink(caller, inode(parent), child).await };
-        self.run("unlink", caller.request, work, |result| reply_empty(reply, result));
+        let (parent, child) = (inode(parent), checked!(name(child), reply));
+        let changed = self.changes([parent]);
+        let work = async move { filesystem.unlink(caller, parent, child).await };
+        self.run("unlink", caller.request, work, move |result| reply_empty(reply, changed(result)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let child = checked!(name(child), reply);
-        let work = async move { filesystem.remove_directory(caller, inode(parent), child).await };
-        self.run("rmdir", caller.request, work, |result| reply_empty(reply, result));
+        let (parent, child) = (inode(parent), checked!(name(child), reply));
+        let changed = self.changes([parent]);
+        let work = async move { filesystem.remove_directory(caller, parent, child).await };
+        self.run("rmdir", caller.request, work, move |result| reply_empty(reply, changed(result)));
     }
 
     fn rename(
@@ -228,22 +208,28 @@ impl fuser::Filesystem for FuseAdapter {
         } else {
             return reply.error(Errno::EINVAL);
         };
-        let work = async move { filesystem.rename(caller, (inode(parent), from), (inode(newparent), to), mode).await };
-        self.run("rename", caller.request, work, |result| reply_empty(reply, result));
+        let (parent, newparent) = (inode(parent), inode(newparent));
+        let changed = self.changes([parent, newparent]);
+        let work = async move { filesystem.rename(caller, (parent, from), (newparent, to), mode).await };
+        self.run("rename", caller.request, work, move |result| reply_empty(reply, changed(result)));
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let child = checked!(name(newname), reply);
-        let work = async move { filesystem.link(caller, inode(ino), inode(newparent), child).await };
-        self.run("link", caller.request, work, |result| reply_entry(reply, result));
+        let (parent, child) = (inode(newparent), checked!(name(newname), reply));
+        let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
+        let work = async move { filesystem.link(caller, inode(ino), parent, made).await };
+        self.run("link", caller.request, work, move |result| {
+            reply_made(reply, &believed, parent, &child, changed(result));
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags.0));
-        let work = async move { filesystem.open(caller, inode(ino), options).await };
+        let (ino, pages_of) = (inode(ino), self.filesystem.clone());
+        let work = async move { filesystem.open(caller, ino, options).await };
         self.run("open", caller.request, work, move |result| match result {
-            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(options)),
+            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(options, pages_of.keeps_pages(ino))),
             Err(errno) => reply.error(errno),
         });
     }
@@ -259,12 +245,15 @@ impl fuser::Filesystem for FuseAdapter {
         reply: ReplyCreate,
     ) {
         let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
-        let child = checked!(name(child), reply);
-        let work = async move { filesystem.create(caller, inode(parent), child, mode, options).await };
-        self.run("create", caller.request, work, move |result| match result {
+        let (parent, child) = (inode(parent), checked!(name(child), reply));
+        let (changed, pages_of) = (self.changes([parent]), self.filesystem.clone());
+        let work = async move { filesystem.create(caller, parent, child, mode, options).await };
+        self.run("create", caller.request, work, move |result| match changed(result) {
             Ok((attributes, handle)) => {
+                let flags = fopen_flags(options, pages_of.keeps_pages(attributes.inode));
+                // One lifetime for name and attributes, which may have none here.
                 let attr = file_attr(&attributes);
-                reply.created(&TTL, &attr, Generation(0), FileHandle(handle), fopen_flags(options));
+                reply.created(&Duration::ZERO, &attr, Generation(0), FileHandle(handle), flags);
             }
             Err(errno) => reply.error(errno),
         });
@@ -273,7 +262,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn read(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -282,6 +271,10 @@ impl fuser::Filesystem for FuseAdapter {
         reply: ReplyData,
     ) {
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        // Before any byte is read: a question for attributes that comes meanwhile waits for this READ.
+        if filesystem.try_attributes(inode(ino)).is_none() {
+            self.kernel.fills_unleased(inode(ino));
+        }
         let work = async move {
             let handle = filesystem.handle(fh.0)?;
             filesystem.read(request, &handle, offset, size).await
@@ -308,13 +301,9 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Room in the buffer: answered here, without a hop onto the runtime.
         if let Some(result) = filesystem.try_write(request, fh.0, offset, data) {
-            count("write", result.is_ok(), begun);
-            return match result {
+            return match finish("write", request, begun, result) {
                 Ok(written) => reply.written(written),
-                Err(error) => {
-                    log("write", request, &error);
-                    reply.error(fuse_errno(errno(&error)));
-                }
+                Err(errno) => reply.error(errno),
             };
         }
         let data = Bytes::copy_from_slice(data);
@@ -343,7 +332,7 @@ impl fuser::Filesystem for FuseAdapter {
             let handle = filesystem.handle(fh.0)?;
             filesystem.sync(request, &handle).await
         };
-        self.run("fsync", request, work, |result| reply_empty(reply, result));
+        self.run_apart("fsync", request, work, |result| reply_empty(reply, result));
     }
 
     fn release(
@@ -374,20 +363,31 @@ impl fuser::Filesystem for FuseAdapter {
                     !reply.add(INodeNo(entry.inode.0), entry.cookie, file_type(entry.kind), name)
                 })
                 .await;
+            // The reply is here, and goes along with the error.
             Ok((listed, reply))
         };
-        self.run("readdir", caller.request, work, move |result| match result {
+        self.run("readdir", caller.request, work, |result| match result {
             Ok((Ok(()), reply)) => reply.ok(),
-            Ok((Err(error), reply)) => {
-                log("readdir", caller.request, &error);
-                reply.error(fuse_errno(errno(&error)));
-            }
+            Ok((Err(error), reply)) => reply.error(fuse_errno(errno(&error))),
             // The bound is over and took the reply with it: fuser answers EIO.
             Err(_) => {}
         });
     }
 
-    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        let directory = inode(ino);
+        self.kernel.listings.read(directory, fh.0);
+        let (caller, listing) = (caller(req), self.listing(directory, fh.0));
+        let work = async move { Ok(listing.fill(caller, offset, reply).await) };
+        self.run("readdirplus", caller.request, work, |result| match result {
+            Ok((Ok(()), reply)) => reply.ok(),
+            Ok((Err(error), reply)) => reply.error(fuse_errno(errno(&error))),
+            Err(_) => {}
+        });
+    }
+
+    fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.kernel.listings.read(inode(ino), fh.0);
         self.filesystem.release_directory(fh.0);
         reply.ok();
     }
@@ -395,7 +395,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn fsyncdir(&self, req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let work = async move { filesystem.sync_directory(caller).await };
-        self.run("fsyncdir", caller.request, work, |result| reply_empty(reply, result));
+        self.run_apart("fsyncdir", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -429,13 +429,14 @@ impl fuser::Filesystem for FuseAdapter {
         let mode = checked!(xattr_mode(flags), reply);
         let (key, value) = (bytes(key), Bytes::copy_from_slice(value));
         let work = async move { filesystem.set_xattr(caller, inode(ino), key, value, mode).await };
-        self.run("setxattr", caller.request, work, |result| reply_empty(reply, result));
+        let kernel = self.kernel.clone();
+        self.run("setxattr", caller.request, work, move |result| {
+            kernel.changed(&[inode(ino)]);
+            reply_empty(reply, result);
+        });
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
-        if let Some(answer) = self.filesystem.try_xattr(inode(ino), key.as_bytes()) {
-            return reply_xattr(reply, size, answer.map_err(|error| fuse_errno(errno(&error))));
-        }
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
         let work = async move { filesystem.xattr(caller, inode(ino), key).await };
         self.run("getxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
@@ -450,7 +451,11 @@ impl fuser::Filesystem for FuseAdapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, key: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
         let work = async move { filesystem.remove_xattr(caller, inode(ino), key).await };
-        self.run("removexattr", caller.request, work, |result| reply_empty(reply, result));
+        let kernel = self.kernel.clone();
+        self.run("removexattr", caller.request, work, move |result| {
+            kernel.changed(&[inode(ino)]);
+            reply_empty(reply, result);
+        });
     }
 
     fn lseek(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -531,8 +536,25 @@ impl FuseAdapter {
         reply: ReplyEntry,
     ) {
         let filesystem = self.filesystem.clone();
-        let child = checked!(name(child), reply);
-        let work = async move { filesystem.make_node(caller, inode(parent), child, node, mode).await };
-        self.run(operation, caller.request, work, |result| reply_entry(reply, result));
+        let (parent, child) = (inode(parent), checked!(name(child), reply));
+        let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
+        let work = async move { filesystem.make_node(caller, parent, made, node, mode).await };
+        self.run(operation, caller.request, work, move |result| {
+            reply_made(reply, &believed, parent, &child, changed(result));
+        });
+    }
+
+    /// A request that changes these directories has come. What it answers tells the kernel that older
+    /// answers about them, on their way, are old: to be called with the result before the reply.
+    fn changes<T, const N: usize>(
+        &self,
+        directories: [InodeId; N],
+    ) -> impl FnOnce(Result<T, Errno>) -> Result<T, Errno> + Send + 'static + use<T, N> {
+        directories.iter().for_each(|directory| self.kernel.listings.all_read(*directory));
+        let kernel = self.kernel.clone();
+        move |result| {
+            kernel.changed(&directories);
+            result
+        }
     }
 }

@@ -1,0 +1,61 @@
+//! How long the kernel may believe an answer. Nothing that a lease does not cover, never longer than
+//! the lease, and only in answers whose race with a recall the kernel itself decides rightly:
+//!
+//! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, CREATE,
+//!   LINK…) the kernel takes in whatever it was told meanwhile, so it may be believed for no moment;
+//! - names in answers to lookups and creates, and in listings that are watched (see the notifier).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_common::ids::InodeId;
+use cairn_common::name::Name;
+use cairn_common::protocol::metadata::Attributes;
+
+use super::FuseAdapter;
+use super::kernel::{Kernel, LONGEST_TTL};
+use super::listings::Listings;
+use crate::filesystem::Filesystem;
+
+/// Answers about these may be believed.
+#[derive(Clone)]
+pub(super) struct Believed {
+    filesystem: Arc<Filesystem>,
+    kernel: Arc<Kernel>,
+}
+
+impl FuseAdapter {
+    pub(super) fn believed(&self) -> Believed {
+        Believed { filesystem: self.filesystem.clone(), kernel: self.kernel.clone() }
+    }
+}
+
+impl Believed {
+    pub(super) fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+
+    pub(super) fn listings(&self) -> &Listings {
+        &self.kernel.listings
+    }
+
+    /// For attributes that are about to be told.
+    pub(super) fn attributes(&self, shown: &Attributes) -> Duration {
+        if !self.kernel.may_believe_attributes() {
+            return Duration::ZERO;
+        }
+        // In this order: if they changed since they were read, a later recall would have been for others;
+        // and READs that come from here on come under the lease.
+        let ttl = self.filesystem.attribute_ttl(shown.inode);
+        let current = !ttl.is_zero() && self.filesystem.try_attributes(shown.inode).as_ref() == Some(shown);
+        if current && !self.kernel.has_unleased(shown.inode) { ttl.min(LONGEST_TTL) } else { Duration::ZERO }
+    }
+
+    /// For a name that is about to be told.
+    pub(super) fn name(&self, parent: InodeId, name: &Name, stands_for: Option<InodeId>) -> Duration {
+        if !self.kernel.may_believe_names() {
+            return Duration::ZERO;
+        }
+        self.filesystem.name_ttl(parent, name, stands_for).min(LONGEST_TTL)
+    }
+}

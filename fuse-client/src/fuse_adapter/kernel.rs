@@ -1,0 +1,153 @@
+//! The caches of this mount's kernel, as the core needs them: what to tell it, how often, and when it
+//! has surely heard. What the notifier cannot promise alone is made up for here.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cairn_common::ids::InodeId;
+use parking_lot::{Mutex, RwLock};
+
+use super::listings::Listings;
+use super::notifier::{Notifier, Told};
+use crate::kernel_caches::KernelCaches;
+
+/// No answer gives the kernel longer than this: after it, it has forgotten by itself.
+pub(super) const LONGEST_TTL: Duration = Duration::from_secs(1);
+/// When an inode is not known to the kernel it is told again after these pauses: an answer that was on
+/// its way, and would be believed, has been read by then.
+const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(15)];
+
+/// The kernel's side of a mount.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    /// None until it is mounted.
+    notifier: RwLock<Option<Arc<Notifier>>>,
+    pub(super) listings: Listings,
+    /// Files of which it may have pages that no lease covers, each with a number that no READ of
+    /// before has.
+    unleased: Mutex<HashMap<InodeId, u64>>,
+    reads: AtomicU64,
+}
+
+impl Kernel {
+    /// From here on answers may be believed.
+    pub(super) fn mounted(&self, notifier: Notifier) {
+        *self.notifier.write() = Some(Arc::new(notifier));
+    }
+
+    /// Whether it may be told attributes for longer than a moment.
+    pub(super) fn may_believe_attributes(&self) -> bool {
+        self.notifier.read().is_some()
+    }
+
+    /// Whether it may be told names for longer than a moment.
+    pub(super) fn may_believe_names(&self) -> bool {
+        self.notifier.read().as_ref().is_some_and(|notifier| notifier.has_epochs())
+    }
+
+    /// An own change touched the attributes of these directories. The kernel knows that it has to ask,
+    /// but would believe an older answer that is on its way.
+    pub(super) fn changed(&self, directories: &[InodeId]) {
+        if let Some(notifier) = &*self.notifier.read() {
+            for directory in directories {
+                if let Err(error) = notifier.attributes(*directory) {
+                    tracing::warn!(inode = %directory, %error, "the kernel could not be told of a change");
+                }
+            }
+        }
+    }
+
+    /// A READ has come while the file is not leased. Its pages fall at the next question for attributes,
+    /// which the kernel asks before it gives a program anything out of them; until then none may be
+    /// answered with a lifetime.
+    pub(super) fn fills_unleased(&self, inode: InodeId) {
+        self.unleased.lock().insert(inode, self.reads.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Whether there may be such pages of a file.
+    pub(super) fn has_unleased(&self, inode: InodeId) -> bool {
+        self.unleased.lock().contains_key(&inode)
+    }
+
+    /// Makes the kernel drop such pages; waits for READs that are filling some.
+    pub(super) async fn drop_unleased(&self, inode: InodeId) {
+        let Some(newest) = self.unleased.lock().get(&inode).copied() else { return };
+        self.pages(inode).await;
+        let mut unleased = self.unleased.lock();
+        // Nobody has read meanwhile.
+        if unleased.get(&inode) == Some(&newest) {
+            unleased.remove(&inode);
+        }
+    }
+
+    fn notifier(&self) -> Option<Arc<Notifier>> {
+        self.notifier.read().clone()
+    }
+
+    async fn tell_names(&self, notifier: &Notifier, directory: InodeId) -> io::Result<()> {
+        if !notifier.has_epochs() {
+            return Ok(());
+        }
+        notifier.names()?;
+        if self.listings.are_unread(directory) {
+            // Either shows it. The second alone could wait for a create that waits for us.
+            tokio::select! {
+                () = self.listings.until_read(directory) => {}
+                read = notifier.listings_read(directory) => read?,
+            }
+            notifier.names()?;
+        }
+        Ok(())
+    }
+}
+
+async fn tell_attributes(notifier: &Notifier, inode: InodeId) -> io::Result<()> {
+    for pause in AGAIN_AFTER {
+        if notifier.attributes(inode)? == Told::Known {
+            return Ok(());
+        }
+        // Whoever comes by the name asks again, also if the answer that brings it is late.
+        if notifier.has_epochs() {
+            notifier.names()?;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    notifier.attributes(inode).map(|_| ())
+}
+
+/// If the kernel could not be told, waits until it has forgotten what it was told with a lifetime.
+async fn or_wait(what: &'static str, inode: InodeId, told: io::Result<()>) {
+    if let Err(error) = told {
+        tracing::error!(what, %inode, %error, "the kernel could not be told");
+        tokio::time::sleep(LONGEST_TTL).await;
+    }
+}
+
+#[async_trait]
+impl KernelCaches for Kernel {
+    async fn attributes(&self, inode: InodeId) {
+        let Some(notifier) = self.notifier() else { return };
+        let told = tell_attributes(&notifier, inode).await;
+        or_wait("attributes", inode, told).await;
+    }
+
+    async fn names(&self, directory: InodeId) {
+        let Some(notifier) = self.notifier() else { return };
+        let told = self.tell_names(&notifier, directory).await;
+        or_wait("names", directory, told).await;
+    }
+
+    async fn pages(&self, inode: InodeId) {
+        let Some(notifier) = self.notifier() else { return };
+        let told = match notifier.pages(inode).await {
+            // Without pages, but an answer that brings it may be on its way.
+            Ok(Told::Unknown) => tell_attributes(&notifier, inode).await,
+            told => told.map(|_| ()),
+        };
+        or_wait("pages", inode, told).await;
+    }
+}

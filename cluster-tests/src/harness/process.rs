@@ -29,8 +29,30 @@ pub(super) fn read_pid(file: &Path, folder: &Path) -> Option<i32> {
 
 /// Sends SIGKILL; a process that is gone already is fine.
 pub(super) fn kill(pid: i32) {
+    signal(pid, Signal::KILL);
+}
+
+/// A process that is stopped (SIGSTOP), until this is dropped.
+#[derive(Debug)]
+pub struct Stopped(i32);
+
+impl Stopped {
+    /// Stops a process.
+    pub fn new(pid: i32) -> Self {
+        signal(pid, Signal::STOP);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = kill_process(pid, signal);
     }
 }
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_common::ids::{MetadataNodeId, RequestId};
-use cairn_common::protocol::admin::{AdminReply, AdminRequest, ClusterStatus, LocalStatus, MetadataMember};
+use cairn_common::ids::{MetadataNodeId, RequestId, SessionId};
+use cairn_common::protocol::admin::{
+    AdminReply, AdminRequest, ClusterStatus, LeaseReport, LeasesOf, LocalStatus, MetadataMember,
+};
 use cairn_common::protocol::{Service, ServiceError};
 use cairn_common::transport::{Transport, TransportError, request};
 use futures::future::join_all;
@@ -77,6 +79,27 @@ impl AdminClient {
     ) -> Result<(), ControlError> {
         let asked = "replace the metadata server";
         match self.change(leader, asked, &AdminRequest::ReplaceMetadata { lost, new }).await? {
+            AdminReply::Done => Ok(()),
+            _ => Err(ControlError::WrongAnswer { address: leader, asked }),
+        }
+    }
+
+    /// Leases as the leader has them; waits at most `timeout`.
+    pub(crate) async fn leases(&self, of: &LeasesOf, timeout: Duration) -> Result<LeaseReport, ControlError> {
+        let asked = "leases";
+        let (leader, _) = self.status(timeout).await?;
+        match self.ask(leader, &AdminRequest::Leases(of.clone()), timeout).await {
+            Ok(AdminReply::Leases(report)) => Ok(*report),
+            Ok(_) => Err(ControlError::WrongAnswer { address: leader, asked }),
+            Err(TransportError::Refused { error, .. }) => Err(ControlError::Refused { address: leader, asked, error }),
+            Err(error) => Err(ControlError::NoAnswer { asked, tried: vec![(leader, reason(&error))] }),
+        }
+    }
+
+    /// Ends a session against its mount's will.
+    pub(crate) async fn evict(&self, leader: SocketAddr, session: SessionId) -> Result<(), ControlError> {
+        let asked = "evict the session";
+        match self.change(leader, asked, &AdminRequest::EvictSession { session }).await? {
             AdminReply::Done => Ok(()),
             _ => Err(ControlError::WrongAnswer { address: leader, asked }),
         }

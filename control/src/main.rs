@@ -6,6 +6,7 @@ mod cluster;
 mod connect;
 mod dev;
 mod error;
+mod leases;
 mod members;
 mod node;
 mod output;
@@ -39,6 +40,11 @@ enum Command {
     /// Servers of a cluster.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Show who may cache what.
+    Leases(leases::LeasesArguments),
+    /// Sessions of mounts.
+    #[command(subcommand)]
+    Session(leases::SessionCommand),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -62,5 +68,7 @@ async fn run(command: Command) -> Result<(), ControlError> {
         Command::Cluster(command) => cluster::run(command),
         Command::Status(arguments) => node::status(&arguments).await,
         Command::Node(command) => node::run(&command).await,
+        Command::Leases(arguments) => leases::show(&arguments).await,
+        Command::Session(command) => leases::run(&command).await,
     }
 }

@@ -19,7 +19,7 @@ use crate::output;
 use crate::report::{Report, json_text, print};
 
 /// A leader answers within this time, or there is none.
-const STATUS_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// Which cluster is meant.
 #[derive(Args)]
@@ -74,7 +74,7 @@ pub(crate) struct ReplaceArguments {
 }
 
 impl Target {
-    fn client(&self) -> Result<AdminClient, ControlError> {
+    pub(crate) fn client(&self) -> Result<AdminClient, ControlError> {
         match (&self.config, &self.data) {
             (Some(file), _) => configured(file),
             (None, Some(data)) => dev::administrator(data),

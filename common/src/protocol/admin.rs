@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ChunkNodeId, ClusterId, Incarnation, MetadataNodeId, SessionId, TableEpoch};
+use crate::ids::{ChunkNodeId, ClusterId, Incarnation, InodeId, MetadataNodeId, SessionId, TableEpoch};
 use crate::protocol::chunk_control::DiskReport;
 
 /// A request of an administrator. Answered by [`AdminReply`] or a `ServiceError`.
@@ -25,6 +25,91 @@ pub enum AdminRequest {
     },
     /// A node id for a new metadata server, never given before (leader only). Answer: `NodeId`.
     AllocateMetadataNode,
+    /// Leases as the leader has them (leader only). Answer: `Leases`.
+    Leases(LeasesOf),
+    /// Ends a session against its mount's will (leader only): nothing is renewed any more, what it has
+    /// runs out (up to the exclusive lease), then its open files and exclusive leases are released.
+    /// Answer: `Done`; `Invalid` if there is no such session.
+    EvictSession {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// Whose leases are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeasesOf {
+    /// A summary of all sessions.
+    Cluster,
+    /// One path, from the root of the file system, bytes between slashes. `Invalid` if there is
+    /// nothing of that name.
+    Path(Vec<u8>),
+    /// One session. `Invalid` if there is no such session.
+    Session(SessionId),
+}
+
+/// Leases as the leader has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseReport {
+    /// Shared leases of all sessions.
+    pub leases: u64,
+    /// Inodes that changes under way pin.
+    pub pinned: u64,
+    /// Recalls that mounts have not answered.
+    pub recalls: u64,
+    /// The sessions asked for.
+    pub sessions: Vec<SessionLeaseStatus>,
+    /// Of a path: its leases.
+    pub inode: Option<InodeLeaseStatus>,
+    /// Of a session: what it holds, at most `MAX_LEASES_PER_MESSAGE` of each kind.
+    pub held: Vec<HeldLease>,
+}
+
+/// A session and its leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionLeaseStatus {
+    /// Its id.
+    pub session: SessionId,
+    /// Host and mount point.
+    pub client: String,
+    /// Milliseconds since its last sign of life; None if there was none under this leader.
+    pub silent_ms: Option<u64>,
+    /// Files that it has open.
+    pub open_files: u64,
+    /// It has taken this leader's generation over.
+    pub checked_in: bool,
+    /// For how long its shared leases are valid still, as the leader counts; 0: they are over.
+    pub valid_ms: u64,
+    /// Inodes on which it has a shared lease.
+    pub shared: u64,
+    /// Files that it holds exclusively.
+    pub exclusive: u64,
+    /// Recalls that it has not answered.
+    pub recalls: u64,
+}
+
+/// The leases on one inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InodeLeaseStatus {
+    /// The inode.
+    pub inode: InodeId,
+    /// Sessions with a shared lease.
+    pub shared: Vec<SessionId>,
+    /// The session that holds it exclusively.
+    pub exclusive: Option<SessionId>,
+    /// A change under way keeps grants away.
+    pub pinned: bool,
+    /// It bounces between mounts: nobody is granted leases for a while.
+    pub contended: bool,
+}
+
+/// A lease of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLease {
+    /// The inode.
+    pub inode: InodeId,
+    /// Exclusive, else shared.
+    pub exclusive: bool,
 }
 
 /// A metadata server as the group knows it.
@@ -165,4 +250,6 @@ pub enum AdminReply {
     NodeId(MetadataNodeId),
     /// Nothing to tell.
     Done,
+    /// Leases.
+    Leases(Box<LeaseReport>),
 }

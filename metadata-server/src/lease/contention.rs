@@ -53,7 +53,7 @@ impl Contention {
         rules: &LeaseRules,
     ) {
         let Some(heat) = self.inodes.get_mut(&inode) else { return };
-        if !heat.contended_until.is_some_and(|until| now < until) {
+        if heat.contended_until.is_none_or(|until| now >= until) {
             return;
         }
         let other = |seen: Option<(SessionId, Duration)>| {

@@ -1,11 +1,14 @@
 //! `Service::Admin`: what `cairnctl` asks, and other metadata servers (for their clocks).
 
+use cairn_common::ids::{RequestId, SessionId};
 use cairn_common::protocol::admin::{AdminReply, AdminRequest};
 use cairn_common::protocol::{Role, ServiceError};
 use cairn_common::transport::{Incoming, PeerIdentity};
 
-use super::context::{Context, unexpected};
-use super::status;
+use super::context::{Context, broken, unexpected};
+use super::leader::Leader;
+use super::{lease_report, sessions, status};
+use crate::namespace::cluster;
 use crate::namespace::command::{Action, Outcome};
 
 /// Answers one request of an administrator.
@@ -38,5 +41,30 @@ pub(super) async fn handle(
                 other => Err(unexpected(&other)),
             }
         }
+        AdminRequest::Leases(of) => {
+            let leader = context.leader()?;
+            Ok(AdminReply::Leases(Box::new(lease_report::report(context, &leader, &of).await?)))
+        }
+        AdminRequest::EvictSession { session } => {
+            let leader = context.leader()?;
+            evict(context, &leader, incoming.request, peer, session).await?;
+            Ok(AdminReply::Done)
+        }
     }
+}
+
+async fn evict(
+    context: &Context,
+    leader: &Leader,
+    request: RequestId,
+    peer: &PeerIdentity,
+    session: SessionId,
+) -> Result<(), ServiceError> {
+    let record = {
+        let view = context.fresh_view().await?;
+        cluster::session(&*view, session).map_err(broken)?
+    };
+    let Some(record) = record else { return Err(lease_report::no_session(session)) };
+    tracing::warn!(request = request.0, by = peer.name, %session, client = record.client, "evicts a session");
+    sessions::evict(context, leader, request, session).await
 }

@@ -13,6 +13,7 @@ mod context;
 mod events;
 mod filling;
 mod leader;
+mod lease_report;
 mod metadata;
 mod movement;
 mod pins;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::support::{Cluster, Mount, create, lookup, name, quick, until, write};
 use cairn_common::ids::InodeId;
+use cairn_common::protocol::admin::{AdminReply, AdminRequest, HeldLease, LeasesOf, SessionLeaseStatus};
 use cairn_common::protocol::metadata::{
     AttributeChanges, MetadataReply, MetadataRequest, Mutation, MutationResult, NewNode, OpenMode, Query, QueryResult,
     RenameMode,
 };
-use cairn_common::protocol::{FsError, ServiceError};
+use cairn_common::protocol::{FsError, Role, ServiceError};
 use cairn_meta::lease::LeaseRules;
 use cairn_meta::service::ServiceTimings;
 
@@ -349,5 +350,38 @@ async fn a_new_leader_waits_a_shared_lease_for_mounts_that_do_not_come() {
     assert!(came.elapsed() < SHARED * 2, "{:?}", came.elapsed());
     // Nobody knows whether it has the file open, so it counts as having it open.
     assert_eq!(one.size(inode).await, 0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_leases_and_ends_sessions() {
+    let leases = LeaseRules { exclusive: Duration::from_millis(400), ..LeaseRules::default() };
+    let mut cluster = Cluster::start(1, ServiceTimings { leases, ..quick() }).await;
+    let (one, two) = (mount(&cluster, "one").await, mount(&cluster, "two").await);
+    let _alive = (one.beat(), two.beat(), two.obey(false));
+    let inode = one.create("file", Some(OpenMode::Write)).await;
+    let admin = cluster.client(Role::Admin, "root");
+    let ask = |of: LeasesOf| async {
+        match admin.admin(AdminRequest::Leases(of)).await? {
+            AdminReply::Leases(report) => Ok::<_, ServiceError>(*report),
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = ask(LeasesOf::Cluster).await.unwrap();
+    let told = |status: &SessionLeaseStatus| (status.session, status.checked_in, status.exclusive, status.shared);
+    assert_eq!(
+        all.sessions.iter().map(told).collect::<Vec<_>>(),
+        [(one.session, true, 1, 2), (two.session, true, 0, 0)]
+    );
+    let of_path = ask(LeasesOf::Path(b"/file".to_vec())).await.unwrap().inode.unwrap();
+    assert_eq!((of_path.inode, of_path.exclusive, of_path.shared), (inode, Some(one.session), vec![one.session]));
+    let held = ask(LeasesOf::Session(one.session)).await.unwrap().held;
+    assert!(held.contains(&HeldLease { inode, exclusive: true }) && held.len() == 3, "{held:?}");
+    assert!(matches!(ask(LeasesOf::Path(b"/absent".to_vec())).await, Err(ServiceError::Invalid { .. })));
+    let evict = |session| admin.admin(AdminRequest::EvictSession { session });
+    assert_eq!(evict(one.session).await, Ok(AdminReply::Done));
+    assert_eq!(one.keep_alive().await, Err(ServiceError::SessionFenced { session: one.session }));
+    assert_eq!(ask(LeasesOf::Path(b"file".to_vec())).await.unwrap().inode.unwrap().exclusive, None);
+    assert!(matches!(evict(one.session).await, Err(ServiceError::Invalid { .. })), "it is gone");
     cluster.stop().await;
 }

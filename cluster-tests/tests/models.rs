@@ -7,5 +7,7 @@
 mod check;
 #[path = "models/collection/mod.rs"]
 mod collection;
+#[path = "models/leases/mod.rs"]
+mod leases;
 #[path = "models/movement/mod.rs"]
 mod movement;

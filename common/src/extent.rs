@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockId;
-use crate::ids::DiskId;
+use crate::ids::{DiskId, TableEpoch};
 
 /// A run of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,4 +74,7 @@ pub struct NewExtent {
     pub extent: Extent,
     /// Owners that did not confirm the block durable. A quorum of the others did.
     pub missed: Vec<DiskId>,
+    /// Of a block: the table by which that quorum is one. Refused (`FsError::PutAgain`) if the block's
+    /// partition has got owners since.
+    pub table: TableEpoch,
 }

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_common::block::BlockId;
 use cairn_common::client::{
-    Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Reclaimed, VerifiedRange,
+    Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Placed, Reclaimed, VerifiedRange,
 };
-use cairn_common::ids::{DiskId, InodeId, LeaseGeneration, RequestId};
+use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, TableEpoch};
 use cairn_common::protocol::metadata::{Mutation, Query};
 use futures::future::BoxFuture;
 
@@ -40,8 +40,14 @@ pub trait Backend: Send + Sync + 'static {
     fn leases(&self) -> Arc<LeaseClock>;
     /// Everything of earlier generations is dropped, leases of open files are reclaimed.
     fn check_in(&self, generation: LeaseGeneration);
-    /// Makes a block durable on a write quorum; answers the owners that did not confirm.
-    async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError>;
+    /// Makes a block durable on a write quorum, by a table newer than `refused`; see [`ChunkClient::put`].
+    async fn put(
+        &self,
+        request: RequestId,
+        block: BlockId,
+        bytes: Bytes,
+        refused: Option<TableEpoch>,
+    ) -> Result<Placed, ClientError>;
     /// Verified bytes that cover a range of a block.
     async fn get(
         &self,
@@ -108,8 +114,14 @@ impl Backend for Cluster {
         self.metadata.check_in(generation);
     }
 
-    async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError> {
-        self.chunks.put(request, block, bytes).await
+    async fn put(
+        &self,
+        request: RequestId,
+        block: BlockId,
+        bytes: Bytes,
+        refused: Option<TableEpoch>,
+    ) -> Result<Placed, ClientError> {
+        self.chunks.put(request, block, bytes, refused).await
     }
 
     async fn get(

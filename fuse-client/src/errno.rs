@@ -40,7 +40,8 @@ pub fn fs_errno(error: FsError) -> i32 {
         FsError::NoSpace => libc::ENOSPC,
         FsError::NotSupported => libc::EOPNOTSUPP,
         FsError::NoSuchOffset => libc::ENXIO,
-        FsError::Io => libc::EIO,
+        // Never shown: the mount puts again.
+        FsError::PutAgain | FsError::Io => libc::EIO,
     }
 }
 

@@ -25,6 +25,15 @@ use crate::transport::TransportError;
 /// First wait before another round, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// Where a block is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The table by which a write quorum has it.
+    pub table: TableEpoch,
+    /// Its owners by that table that did not confirm it.
+    pub missed: Vec<DiskId>,
+}
+
 /// One block on its way to a quorum, over as many rounds as it takes.
 struct Put<'a> {
     shared: &'a Arc<Shared>,
@@ -46,9 +55,15 @@ enum Round {
 }
 
 impl ChunkClient {
-    /// Makes a block durable on a write quorum. Answers the owners that did not confirm it. Waits at
-    /// most `call_timeout`.
-    pub async fn put(&self, request: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError> {
+    /// Makes a block durable on a write quorum, by a table newer than `refused` if there is one: a
+    /// commit of it was refused for being placed by that. Waits at most `call_timeout`.
+    pub async fn put(
+        &self,
+        request: RequestId,
+        block: BlockId,
+        bytes: Bytes,
+        refused: Option<TableEpoch>,
+    ) -> Result<Placed, ClientError> {
         let waited = self.shared.settings.call_timeout;
         let deadline = Instant::now() + waited;
         let mut put = Put {
@@ -61,15 +76,21 @@ impl ChunkClient {
             full_disks: 0,
         };
         let mut back_off = BACK_OFF.0;
+        let mut pause = refused.is_none();
         loop {
             let table = self.shared.tables.table();
             let refresh = match table.row_of(&block) {
+                _ if refused.is_some_and(|refused| table.epoch <= refused) => {
+                    put.tried =
+                        vec![format!("a commit by table {} was refused, and no newer one is here", table.epoch)];
+                    Some(table.epoch)
+                }
                 None => {
                     put.tried = vec!["no chunk servers have registered with the cluster yet".into()];
                     Some(table.epoch)
                 }
                 Some(row) => match put.round(&table, row, deadline).await {
-                    Round::Quorum(missed) => return Ok(missed),
+                    Round::Quorum(missed) => return Ok(Placed { table: table.epoch, missed }),
                     Round::Failed { refresh } => {
                         let possible = row.write_set().len() - put.full_disks;
                         if put.full_disks > 0 && possible <= row.current.len() / 2 {
@@ -87,9 +108,13 @@ impl ChunkClient {
                     tried: std::mem::take(&mut put.tried).join("; "),
                 });
             }
-            tracing::warn!(%request, %block, tried = ?put.tried, "no write quorum yet");
-            tokio::time::sleep(back_off.min(left)).await;
-            back_off = (back_off * 2).min(BACK_OFF.1);
+            if pause {
+                tracing::warn!(%request, %block, tried = ?put.tried, "no write quorum yet");
+                tokio::time::sleep(back_off.min(left)).await;
+                back_off = (back_off * 2).min(BACK_OFF.1);
+            }
+            // The first refresh after a refusal is asked for at once.
+            pause = true;
             if let Some(known) = refresh {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if let Ok(Err(error)) = tokio::time::timeout(left, self.shared.tables.refresh(known)).await {

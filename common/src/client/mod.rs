@@ -15,6 +15,7 @@ pub mod session_tasks;
 pub mod slot_pool;
 pub mod table_cache;
 
+pub use block_write::Placed;
 pub use chunk_client::{ChunkClient, ChunkClientSettings, TableSource, VerifiedRange};
 pub use error::ClientError;
 pub use lease_clock::{LeaseClock, LeaseTime};

@@ -67,6 +67,10 @@ pub enum FsError {
     /// ENXIO: SEEK_DATA or SEEK_HOLE beyond the end.
     #[error("no such offset")]
     NoSuchOffset,
+    /// The block's partition has got other owners since it was put: it is to be put again, by a newer
+    /// table. Mounts do so and never show it.
+    #[error("owners of a block have changed")]
+    PutAgain,
     /// EIO: bytes that no replica could give, or a state that must not be.
     #[error("input/output error")]
     Io,

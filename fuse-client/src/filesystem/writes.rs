@@ -170,15 +170,23 @@ impl Filesystem {
             filesystem.flush_locked(request, &file).await?;
             let length = data.len() as u64;
             let upload = Upload::new(data, length <= INLINE_MAX_BYTES as u64);
-            filesystem.store(request, &upload).await?;
-            let extents = upload.extent(0, 0, length).into_iter().collect();
-            let mtime = Some(SystemClock.wall());
-            let commit = Mutation::Commit { inode: file.inode, extents, append: true, minimum_size: 0, mtime };
-            match filesystem.submit(request, commit).await? {
-                MutationResult::Committed { attributes, .. } => file.lock().merge(attributes),
-                _ => return Err(unexpected("an append")),
+            loop {
+                filesystem.store(request, &upload).await?;
+                let extents = upload.extent(0, 0, length).into_iter().collect();
+                let mtime = Some(SystemClock.wall());
+                let commit = Mutation::Commit { inode: file.inode, extents, append: true, minimum_size: 0, mtime };
+                match filesystem.submit(request, commit).await {
+                    Ok(MutationResult::Committed { attributes, .. }) => file.lock().merge(attributes),
+                    // The owners of the block have changed since it was put.
+                    Err(ClientError::Fs(FsError::PutAgain)) => {
+                        upload.put_again();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                    Ok(_) => return Err(unexpected("an append")),
+                }
+                return Ok(length as u32);
             }
-            Ok(length as u32)
         });
         append.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("append: {error}") }))
     }

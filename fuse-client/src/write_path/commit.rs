@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cairn_common::client::ClientError;
 use cairn_common::ids::RequestId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
+use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, Mutation, MutationResult, TimeChange};
 use futures::future::try_join_all;
 
@@ -109,7 +110,16 @@ impl Filesystem {
                 };
                 (commit, parts)
             };
-            let committed = self.submit(request, mutation).await?;
+            let committed = match self.submit(request, mutation).await {
+                // The owners of some block have changed since it was put. A newer table each time, so
+                // this ends.
+                Err(ClientError::Fs(FsError::PutAgain)) => {
+                    parts.iter().for_each(|part| part.upload.put_again());
+                    try_join_all(parts.iter().map(|part| self.store(request, &part.upload))).await?;
+                    continue;
+                }
+                other => other?,
+            };
             let MutationResult::Committed { attributes, .. } = committed else {
                 return Err(unexpected("a commit"));
             };

@@ -37,7 +37,7 @@ enum Segment {
 pub struct Committing {
     offset: u64,
     length: u64,
-    upload: Arc<Upload>,
+    pub(super) upload: Arc<Upload>,
 }
 
 impl Segment {

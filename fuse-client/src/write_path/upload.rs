@@ -1,12 +1,14 @@
-//! A run of dirty bytes that became a block: hashed once, put once (again only after a failure).
+//! A run of dirty bytes that became a block: put once, again only after a failure, or when its owners
+//! have changed before it was committed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
-use cairn_common::client::ClientError;
+use cairn_common::client::{ClientError, Placed};
 use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
-use cairn_common::ids::{DiskId, PoolId, RequestId};
+use cairn_common::ids::{PoolId, RequestId, TableEpoch};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::backend::Backend;
@@ -20,19 +22,26 @@ pub struct Upload {
     bytes: Bytes,
     /// The bytes travel in the commit itself; no chunk server sees them.
     inline: bool,
-    stored: OnceCell<Stored>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stored: Arc<OnceCell<Stored>>,
+    /// A commit of it was refused for being placed by this table.
+    refused: Option<TableEpoch>,
 }
 
 #[derive(Debug)]
 struct Stored {
     block: BlockId,
-    missed: Vec<DiskId>,
+    placed: Placed,
 }
 
 impl Upload {
     /// Bytes to be put, or (`inline`) to be committed as they are.
     pub fn new(bytes: Bytes, inline: bool) -> Arc<Self> {
-        Arc::new(Self { bytes, inline, stored: OnceCell::new() })
+        Arc::new(Self { bytes, inline, state: Mutex::default() })
     }
 
     /// Length in bytes.
@@ -47,7 +56,7 @@ impl Upload {
 
     /// Whether a commit may name it.
     pub fn is_stored(&self) -> bool {
-        self.inline || self.stored.initialized()
+        self.inline || self.state.lock().stored.initialized()
     }
 
     /// Makes the block durable on a write quorum, once; several callers share the work.
@@ -55,15 +64,27 @@ impl Upload {
         if self.inline {
             return Ok(());
         }
+        let (stored, refused) = {
+            let state = self.state.lock();
+            (state.stored.clone(), state.refused)
+        };
         let put = || async {
             // The semaphore is never closed; without a permit the put is only less orderly.
             let _slot = slots.acquire().await.ok();
             let hash = hash(self.bytes.clone()).await?;
             let block = BlockId { pool: PoolId::DEFAULT, hash };
-            let missed = backend.put(request, block, self.bytes.clone()).await?;
-            Ok(Stored { block, missed })
+            let placed = backend.put(request, block, self.bytes.clone(), refused).await?;
+            Ok(Stored { block, placed })
         };
-        self.stored.get_or_try_init(put).await.map(|_| ())
+        stored.get_or_try_init(put).await.map(|_| ())
+    }
+
+    /// A commit was refused because the owners have changed: [`Self::store`] puts it again.
+    pub fn put_again(&self) {
+        let mut state = self.state.lock();
+        if let Some(stored) = state.stored.get() {
+            *state = State { stored: Arc::default(), refused: Some(stored.placed.table) };
+        }
     }
 
     /// The extent for `length` bytes from `block_offset` of these bytes on, which belong to `offset`
@@ -72,12 +93,14 @@ impl Upload {
         if self.inline {
             let from = block_offset as usize;
             let content = ExtentContent::Inline(self.bytes.slice(from..from + length as usize));
-            return Some(NewExtent { extent: Extent { offset, length, content }, missed: Vec::new() });
+            let extent = Extent { offset, length, content };
+            return Some(NewExtent { extent, missed: Vec::new(), table: TableEpoch::default() });
         }
-        let stored = self.stored.get()?;
+        let stored = self.state.lock().stored.clone();
+        let stored = stored.get()?;
         let reference = BlockReference { block: stored.block, block_offset, block_length: self.bytes.len() as u32 };
         let extent = Extent { offset, length, content: ExtentContent::Block(reference) };
-        Some(NewExtent { extent, missed: stored.missed.clone() })
+        Some(NewExtent { extent, missed: stored.placed.missed.clone(), table: stored.placed.table })
     }
 }
 

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::block_tree::covering_groups;
 use cairn_common::client::{
-    Answer, Changed, ClientError, LeaseClock, MetadataClient, MetadataClientSettings, Reclaimed, VerifiedRange,
+    Answer, Changed, ClientError, LeaseClock, MetadataClient, MetadataClientSettings, Placed, Reclaimed, VerifiedRange,
 };
 use cairn_common::clock::SystemClock;
-use cairn_common::ids::{DiskId, InodeId, LeaseGeneration, RequestId, SessionId};
+use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId, TableEpoch};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{Mutation, Query};
 use cairn_mount::backend::Backend;
@@ -85,7 +85,13 @@ impl Backend for FakeBackend {
         self.metadata.check_in(generation);
     }
 
-    async fn put(&self, _: RequestId, block: BlockId, bytes: Bytes) -> Result<Vec<DiskId>, ClientError> {
+    async fn put(
+        &self,
+        _: RequestId,
+        block: BlockId,
+        bytes: Bytes,
+        refused: Option<TableEpoch>,
+    ) -> Result<Placed, ClientError> {
         tokio::task::yield_now().await;
         if took(&self.cluster.full_puts) {
             return Err(ClientError::NoSpace { reason: "told to be full".into() });
@@ -96,7 +102,7 @@ impl Backend for FakeBackend {
         assert_eq!(BlockHash::of(&bytes), block.hash);
         self.cluster.puts.fetch_add(1, Ordering::SeqCst);
         self.cluster.state.lock().blocks.insert(block, bytes);
-        Ok(Vec::new())
+        Ok(Placed { table: TableEpoch(refused.map_or(1, |refused| refused.0 + 1)), missed: Vec::new() })
     }
 
     async fn get(

@@ -11,7 +11,7 @@ use cairn_common::ids::PoolId;
 use cairn_common::ids::{
     ChunkNodeId, ClusterId, CommitSequence, DiskId, DiskUuid, Incarnation, InodeId, SessionEpoch, SessionId, TableEpoch,
 };
-use cairn_common::partition_table::{DiskLocation, PartitionTable};
+use cairn_common::partition_table::{DiskLocation, PartitionRow, PartitionTable};
 
 use super::fault::corrupt;
 use super::keys::{self, CLUSTER_WIDE, Counter, KeyFields, ROWS_PER_CHUNK, Table, VOLUME};
@@ -83,8 +83,8 @@ pub fn partition_table(view: &dyn ReadView) -> Result<PartitionTable, StorageErr
     let partitions = cluster.as_ref().map_or(0, |cluster| cluster.partitions);
     let mut rows = Vec::new();
     for number in 0..partitions.div_ceil(ROWS_PER_CHUNK) {
-        rows.extend(partition_chunk(view, number, partitions)?.0);
-        if rows.last().is_some_and(|row| row.current.is_empty()) {
+        rows.extend(partition_chunk(view, number, partitions)?.0.into_iter().map(|owned| owned.row));
+        if rows.last().is_some_and(|row: &PartitionRow| row.current.is_empty()) {
             break;
         }
     }

@@ -89,7 +89,7 @@ fn block(n: u8) -> BlockId {
 fn commit(inode: InodeId, at: u64, block: BlockId, missed: Vec<DiskId>) -> Mutation {
     let content = ExtentContent::Block(BlockReference { block, block_offset: 0, block_length: 4096 });
     let extent = Extent { offset: at * 4096, length: 4096, content };
-    let extents = vec![NewExtent { extent, missed }];
+    let extents = vec![NewExtent { extent, missed, table: TableEpoch(u64::MAX) }];
     Mutation::Commit { inode, extents, append: false, minimum_size: 0, mtime: None }
 }
 

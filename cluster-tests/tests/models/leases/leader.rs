@@ -211,7 +211,8 @@ pub(super) fn look(model: &Leases, cluster: &mut Cluster, mount: usize, lane: La
 
 /// The state machine.
 pub(super) fn apply(model: &Leases, cluster: &mut Cluster, mount: usize, lane: Lane) {
-    let Some(Work { command, stage: Stage::Proposed { change, pinned }, outcome, .. }) = work(cluster, mount, lane) else {
+    let Some(Work { command, stage: Stage::Proposed { change, pinned }, outcome, .. }) = work(cluster, mount, lane)
+    else {
         return;
     };
     if cluster.ended[mount] && model.without != Without::Fence {
@@ -263,7 +264,9 @@ pub(super) fn apply(model: &Leases, cluster: &mut Cluster, mount: usize, lane: L
 /// Writes the sender down as a holder of what it changed, then reads that.
 pub(super) fn answer(cluster: &mut Cluster, mount: usize, lane: Lane) {
     let now = cluster.now();
-    let Some(Work { command, stage: Stage::Applied { change }, outcome, .. }) = work(cluster, mount, lane) else { return };
+    let Some(Work { command, stage: Stage::Applied { change }, outcome, .. }) = work(cluster, mount, lane) else {
+        return;
+    };
     let changed = outcome.unwrap_or_default();
     let held = cluster.table.finish(change, &changed, now);
     if command != Command::GiveUp {

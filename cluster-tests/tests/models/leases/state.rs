@@ -65,10 +65,18 @@ pub(super) enum QueryStage {
     /// Sent, or lost and sent again.
     Sent,
     /// The lease is granted (where the order is wrong: what was read).
-    Granted { refused: bool, read: Option<(u8, CommitSequence)> },
+    Granted {
+        refused: bool,
+        read: Option<(u8, CommitSequence)>,
+    },
     /// Waits for what another mount holds exclusively.
     Recalling(ChangeId),
-    Answered { value: u8, sequence: CommitSequence, refused: bool, generation: LeaseGeneration },
+    Answered {
+        value: u8,
+        sequence: CommitSequence,
+        refused: bool,
+        generation: LeaseGeneration,
+    },
 }
 
 /// What a command does.
@@ -97,12 +105,25 @@ pub(super) enum Stage {
     /// Sent, or lost and sent again.
     Sent,
     /// The leader waits for leases.
-    Waiting { change: ChangeId, pinned: Vec<InodeId> },
+    Waiting {
+        change: ChangeId,
+        pinned: Vec<InodeId>,
+    },
     /// In the log.
-    Proposed { change: ChangeId, pinned: Vec<InodeId> },
+    Proposed {
+        change: ChangeId,
+        pinned: Vec<InodeId>,
+    },
     /// Applied, not answered.
-    Applied { change: ChangeId },
-    Answered { sequence: CommitSequence, held: Vec<(InodeId, u8)>, generation: LeaseGeneration, exclusive: bool },
+    Applied {
+        change: ChangeId,
+    },
+    Answered {
+        sequence: CommitSequence,
+        held: Vec<(InodeId, u8)>,
+        generation: LeaseGeneration,
+        exclusive: bool,
+    },
     /// The session is over.
     Fenced,
 }
@@ -183,14 +204,17 @@ impl Cluster {
                 is_over: false,
             }
         });
-        let mounts: Vec<Mount> = mounts.collect();
+        let mut mounts: Vec<Mount> = mounts.collect();
+        if model.held {
+            mounts[0].exclusive.answered(true, false, Duration::ZERO);
+        }
         table.drain();
         Self {
             ticks: 0,
             values: [0; INODES],
             name: 0,
             sequence: 1,
-            holder: None,
+            holder: model.held.then_some(0),
             ended: vec![false; model.mounts],
             term: 1,
             table,

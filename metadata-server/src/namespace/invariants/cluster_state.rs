@@ -6,7 +6,7 @@ use cairn_common::ids::{ChunkNodeId, DiskId, PoolId};
 use super::{Findings, each};
 use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK, Table};
 use crate::namespace::read;
-use crate::namespace::records::{ChunkNode, Cluster, Disk, Marker, Number, PartitionRows};
+use crate::namespace::records::{ChunkNode, Cluster, Disk, Marker, Number, OwnedRow, PartitionRows};
 use crate::storage::{ReadView, StorageError};
 
 pub(super) fn check(view: &dyn ReadView, findings: &mut Findings) -> Result<(), StorageError> {
@@ -76,7 +76,7 @@ fn check_rows(view: &dyn ReadView, findings: &mut Findings) -> Result<(), Storag
         findings.expect(pool == PoolId::DEFAULT && rows.0.len() == expected as usize, || {
             format!("rows {chunk} of pool {pool} are {} and not {expected}", rows.0.len())
         });
-        for row in &rows.0 {
+        for OwnedRow { row, .. } in &rows.0 {
             for disk in row.current.iter().chain(&row.next) {
                 let known = read::plain::<Disk>(view, &keys::disk(*disk))?.is_some();
                 findings.expect(known, || format!("rows {chunk} name disk {disk}, which is not known"));

@@ -46,6 +46,11 @@ pub(super) fn commit(state: &mut State<'_, '_>, commit: &Commit<'_>) -> Result<M
     }
     let mut owners = Owners::default();
     for new in commit.extents {
+        if let ExtentContent::Block(reference) = &new.extent.content
+            && !owners.have_it(state, &reference.block, new.table)?
+        {
+            return Err(FsError::PutAgain.into());
+        }
         if let ExtentContent::Block(reference) = &new.extent.content {
             for disk in &new.missed {
                 owners.note_missing(state, &reference.block, *disk)?;

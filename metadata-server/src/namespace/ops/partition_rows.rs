@@ -10,7 +10,7 @@ use crate::namespace::command::Outcome;
 use crate::namespace::fault::corrupt;
 use crate::namespace::keys::{self, Counter, ROWS_PER_CHUNK};
 use crate::namespace::read;
-use crate::namespace::records::{Cluster, Disk, PartitionRows};
+use crate::namespace::records::{Cluster, Disk, OwnedRow, PartitionRows};
 use crate::namespace::state::State;
 use crate::storage::{ReadView, StorageError};
 
@@ -39,7 +39,7 @@ pub(crate) fn install_rows(
             Entry::Occupied(read) => read.into_mut(),
             Entry::Vacant(unread) => unread.insert(chunk(state.view(), number, cluster.partitions)?),
         };
-        chunk.0[(partition.0 % ROWS_PER_CHUNK) as usize] = row.clone();
+        chunk.0[(partition.0 % ROWS_PER_CHUNK) as usize].install(row, TableEpoch(epoch + 1));
     }
     for (number, chunk) in &chunks {
         state.put(keys::partition_rows(PoolId::DEFAULT, *number), chunk);
@@ -72,17 +72,17 @@ pub(crate) fn chunk(view: &dyn ReadView, number: u32, partitions: u32) -> Result
     let rows = ROWS_PER_CHUNK.min(partitions.saturating_sub(number * ROWS_PER_CHUNK)) as usize;
     let key = keys::partition_rows(PoolId::DEFAULT, number);
     match read::plain::<PartitionRows>(view, &key)? {
-        None => Ok(PartitionRows(vec![PartitionRow::default(); rows])),
+        None => Ok(PartitionRows(vec![OwnedRow::default(); rows])),
         Some(chunk) if chunk.0.len() == rows => Ok(chunk),
         Some(chunk) => Err(corrupt(format!("partition chunk {number} has {} rows", chunk.0.len()))),
     }
 }
 
 /// One row; empty if it was never installed. Cheaper than its whole chunk.
-pub(super) fn row(view: &dyn ReadView, partition: PartitionId) -> Result<PartitionRow, StorageError> {
+pub(super) fn row(view: &dyn ReadView, partition: PartitionId) -> Result<OwnedRow, StorageError> {
     let key = keys::partition_rows(PoolId::DEFAULT, partition.0 / ROWS_PER_CHUNK);
     match view.get(&key)? {
-        None => Ok(PartitionRow::default()),
+        None => Ok(OwnedRow::default()),
         Some(value) => PartitionRows::row(&value, (partition.0 % ROWS_PER_CHUNK) as usize),
     }
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use cairn_common::block::BlockId;
-use cairn_common::ids::{DiskId, PoolId};
-use cairn_common::partition_table::PartitionRow;
+use cairn_common::ids::{DiskId, PoolId, TableEpoch};
 
 use super::partition_rows;
 use crate::namespace::keys::{self, Counter};
 use crate::namespace::read;
-use crate::namespace::records::{Cluster, Marker};
+use crate::namespace::records::{Cluster, Marker, OwnedRow};
 use crate::namespace::state::State;
 use crate::storage::StorageError;
 
@@ -18,7 +17,7 @@ use crate::storage::StorageError;
 #[derive(Default)]
 pub(super) struct Owners {
     partitions: Option<u32>,
-    rows: BTreeMap<u32, PartitionRow>,
+    rows: BTreeMap<u32, OwnedRow>,
 }
 
 impl Owners {
@@ -30,7 +29,7 @@ impl Owners {
         disk: DiskId,
     ) -> Result<(), StorageError> {
         match self.row(state, block)? {
-            Some(row) if row.owns(disk) => queue(state, block, disk),
+            Some(OwnedRow { row, .. }) if row.owns(disk) => queue(state, block, disk),
             _ => Ok(()),
         }
     }
@@ -38,12 +37,23 @@ impl Owners {
     /// Queues a replica for every disk that the block's partition is moving to: the sender may have
     /// placed it by a table that does not know of the move. A disk that has it says so.
     pub(super) fn note_moving(&mut self, state: &mut State<'_, '_>, block: &BlockId) -> Result<(), StorageError> {
-        let Some(row) = self.row(state, block)? else { return Ok(()) };
+        let Some(OwnedRow { row, .. }) = self.row(state, block)? else { return Ok(()) };
         let new: Vec<DiskId> = row.next.iter().filter(|disk| !row.current.contains(disk)).copied().collect();
         new.into_iter().try_for_each(|disk| queue(state, block, disk))
     }
 
-    fn row(&mut self, state: &State<'_, '_>, block: &BlockId) -> Result<Option<&PartitionRow>, StorageError> {
+    /// Whether a block that was put by that table is on a write quorum of its owners: not if its
+    /// partition has got owners since, who may never be given it (`docs/models.md`, the move).
+    pub(super) fn have_it(
+        &mut self,
+        state: &State<'_, '_>,
+        block: &BlockId,
+        table: TableEpoch,
+    ) -> Result<bool, StorageError> {
+        Ok(self.row(state, block)?.is_none_or(|row| row.since <= table))
+    }
+
+    fn row(&mut self, state: &State<'_, '_>, block: &BlockId) -> Result<Option<&OwnedRow>, StorageError> {
         if block.pool != PoolId::DEFAULT {
             return Ok(None);
         }

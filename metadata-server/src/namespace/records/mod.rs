@@ -20,7 +20,7 @@ pub(crate) use entry::{Entry, OrderedEntry};
 pub(crate) use extent::StoredExtent;
 pub(crate) use inode::{FIRST_COOKIE, Inode, Trim};
 pub(crate) use marker::{Garbage, Marker, Opaque};
-pub(crate) use partition_rows::PartitionRows;
+pub(crate) use partition_rows::{OwnedRow, PartitionRows};
 pub(crate) use session::{Open, Session, Slot};
 
 use cairn_common::ids::CommitSequence;

@@ -8,6 +8,7 @@ use cairn_common::ids::{
     ChunkNodeId, ClusterId, DiskId, DiskUuid, Incarnation, InodeId, MetadataNodeId, PartitionId, PoolId, TableEpoch,
 };
 use cairn_common::partition_table::PartitionRow;
+use cairn_common::protocol::FsError;
 use cairn_common::protocol::chunk_control::{RegisteredDisk, Registration};
 use cairn_common::protocol::metadata::{Mutation, NewNode, Query, QueryResult};
 
@@ -91,6 +92,36 @@ fn rows_go_in_against_the_epoch_and_only_if_they_are_sound() {
     machine.check();
 }
 
+/// A quorum of owners that were: nobody would ever give the block to those that are (`docs/models.md`).
+#[test]
+fn a_commit_by_owners_that_were_is_refused() {
+    let mut machine = Machine::new();
+    let session = machine.open_session();
+    register(&mut machine, registration(1, 7001, &[11, 12, 13, 14]));
+    let everywhere = |row: PartitionRow| (0..1024).map(|partition| (PartitionId(partition), row.clone())).collect();
+    let inode = machine.create(session, InodeId::ROOT, "a", NewNode::File, None).inode;
+    let commit = |machine: &mut Machine, table: u64| {
+        let content = ExtentContent::Block(BlockReference { block: block(7), block_offset: 0, block_length: 5 });
+        let extent = Extent { offset: 0, length: 5, content };
+        let extents = vec![NewExtent { extent, missed: vec![], table: TableEpoch(table) }];
+        let commit = Mutation::Commit { inode, extents, append: true, minimum_size: 0, mtime: None };
+        machine.mutate(session, commit).map(drop)
+    };
+    install(&mut machine, 0, everywhere(row(&[1, 2], &[])));
+    assert_eq!(commit(&mut machine, 1), Ok(()));
+    install(&mut machine, 1, everywhere(row(&[1, 2], &[3, 4])));
+    assert_eq!(commit(&mut machine, 1), Err(FsError::PutAgain), "it is on no quorum of the owners to be");
+    assert_eq!(commit(&mut machine, 2), Ok(()));
+    install(&mut machine, 2, everywhere(row(&[3, 4], &[])));
+    assert_eq!(commit(&mut machine, 1), Err(FsError::PutAgain), "the end of the move makes no difference");
+    assert_eq!(commit(&mut machine, 2), Ok(()), "a quorum of both is one of the new owners");
+    install(&mut machine, 3, everywhere(row(&[3, 4], &[1, 2])));
+    install(&mut machine, 4, everywhere(row(&[3, 4], &[])));
+    assert_eq!(commit(&mut machine, 3), Err(FsError::PutAgain));
+    assert_eq!(commit(&mut machine, 4), Ok(()), "so is one of a move that was cancelled");
+    machine.check();
+}
+
 #[test]
 fn what_a_commit_missed_waits_for_repair_if_the_disk_is_an_owner() {
     let mut machine = Machine::new();
@@ -106,6 +137,7 @@ fn what_a_commit_missed_waits_for_repair_if_the_disk_is_an_owner() {
             content: ExtentContent::Block(BlockReference { block, block_offset: 0, block_length: 5 }),
         },
         missed: missed.iter().map(|disk| DiskId(*disk)).collect(),
+        table: TableEpoch(1),
     };
     let extents = vec![new(0, block(7), &[2, 3, 4]), new(5, block(9), &[]), new(10, block(3), &[1])];
     let commit = Mutation::Commit { inode, extents, append: true, minimum_size: 0, mtime: None };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
-use cairn_common::ids::{InodeId, PoolId, SessionId};
+use cairn_common::ids::{InodeId, PoolId, SessionId, TableEpoch};
 use cairn_common::limits::MAX_EXTENTS_PER_MESSAGE;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
@@ -23,7 +23,7 @@ fn write(machine: &mut Machine, session: SessionId, inode: InodeId, first: u64, 
         let block = BlockId { pool: PoolId::DEFAULT, hash: BlockHash::of(&number.to_be_bytes()) };
         let content = ExtentContent::Block(BlockReference { block, block_offset: 0, block_length: LENGTH as u32 });
         let extent = Extent { offset: number * LENGTH, length: LENGTH, content };
-        NewExtent { extent, missed: Vec::new() }
+        NewExtent { extent, missed: Vec::new(), table: TableEpoch(0) }
     };
     let extents = (first..first + count).map(extent).collect();
     let commit = Mutation::Commit { inode, extents, append: false, minimum_size: 0, mtime: None };
@@ -178,12 +178,12 @@ fn many_extents_come_in_pages() {
     };
     // One long extent over all of them.
     let extent = Extent { offset: 5, length: 40_000, content: ExtentContent::Unwritten };
-    let extents = vec![NewExtent { extent, missed: Vec::new() }];
+    let extents = vec![NewExtent { extent, missed: Vec::new(), table: TableEpoch(0) }];
     let commit = Mutation::Commit { inode, extents, append: false, minimum_size: 0, mtime: None };
     machine.mutate(session, commit).unwrap();
     machine.check();
     let inline = Extent { offset: 0, length: 4097, content: ExtentContent::Inline(Bytes::from(vec![1; 4097])) };
-    let extents = vec![NewExtent { extent: inline, missed: Vec::new() }];
+    let extents = vec![NewExtent { extent: inline, missed: Vec::new(), table: TableEpoch(0) }];
     let commit = Mutation::Commit { inode, extents, append: false, minimum_size: 0, mtime: None };
     assert_eq!(machine.mutate(session, commit), Err(FsError::Invalid));
 }

@@ -9,14 +9,15 @@ use cairn_common::clock::Timestamp;
 use cairn_common::extent::{BlockReference, ExtentContent};
 use cairn_common::ids::{
     ChunkNodeId, ClusterId, CommitSequence, DataVersion, DiskId, DiskUuid, Incarnation, InodeId, PoolId, SessionEpoch,
+    TableEpoch,
 };
 use cairn_common::partition_table::PartitionRow;
 use cairn_common::protocol::metadata::NodeKind;
 use proptest::prelude::*;
 
 use crate::namespace::records::{
-    self, ChunkNode, Cluster, Disk, Entry, Garbage, Inode, Marker, Number, Opaque, Open, OrderedEntry, PartitionRows,
-    Record, Session, Slot, StoredExtent, Trim, Versioned,
+    self, ChunkNode, Cluster, Disk, Entry, Garbage, Inode, Marker, Number, Opaque, Open, OrderedEntry, OwnedRow,
+    PartitionRows, Record, Session, Slot, StoredExtent, Trim, Versioned,
 };
 
 /// Compares with hexadecimal digits, whose spaces only help the reader.
@@ -180,8 +181,13 @@ fn the_cluster_is_what_it_was() {
     let disk = Disk { uuid: DiskUuid(10), node: ChunkNodeId(1), capacity_bytes: 1 << 40 };
     plain(&disk, "01 0000000000000000000000000000000a 00000001 0000010000000000");
     let row = PartitionRow { current: vec![DiskId(1), DiskId(2)], next: vec![DiskId(3)] };
-    let rows = PartitionRows(vec![row, PartitionRow::default()]);
-    plain(&rows, "01 0002 02 00000001 00000002 01 00000003 00 00");
+    // Version 1 did not say since when.
+    let old = [1, 0, 2, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0, 0, 3, 0, 0];
+    let rows = PartitionRows(vec![OwnedRow { row: row.clone(), since: TableEpoch(0) }, OwnedRow::default()]);
+    assert_eq!(records::decode::<PartitionRows>(&old).unwrap(), rows);
+    assert_eq!(PartitionRows::row(&old, 0).unwrap(), rows.0[0]);
+    let rows = PartitionRows(vec![OwnedRow { row, since: TableEpoch(9) }, OwnedRow::default()]);
+    plain(&rows, "02 0002 0000000000000009 02 00000001 00000002 01 00000003 0000000000000000 00 00");
     let bytes = records::encode(&rows);
     for (index, row) in rows.0.iter().enumerate() {
         assert_eq!(&PartitionRows::row(&bytes, index).unwrap(), row);

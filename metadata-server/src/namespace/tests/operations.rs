@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cairn_common::clock::Timestamp;
 use cairn_common::extent::{Extent, ExtentContent, NewExtent};
-use cairn_common::ids::{InodeId, SessionId};
+use cairn_common::ids::{InodeId, SessionId, TableEpoch};
 use cairn_common::limits::{LINK_MAX, MAX_STAMP_AHEAD};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
@@ -28,7 +28,7 @@ fn rename(from: (InodeId, &str), to: (InodeId, &str), mode: RenameMode) -> Mutat
 fn inline(inode: InodeId, offset: u64, bytes: &'static [u8], append: bool) -> Mutation {
     let content = ExtentContent::Inline(Bytes::from_static(bytes));
     let extent = Extent { offset, length: bytes.len() as u64, content };
-    let extents = vec![NewExtent { extent, missed: Vec::new() }];
+    let extents = vec![NewExtent { extent, missed: Vec::new(), table: TableEpoch(0) }];
     Mutation::Commit { inode, extents, append, minimum_size: 0, mtime: None }
 }
 

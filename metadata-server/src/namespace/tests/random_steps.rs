@@ -6,7 +6,7 @@ use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::clock::Timestamp;
 use cairn_common::codec;
 use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
-use cairn_common::ids::{InodeId, PoolId};
+use cairn_common::ids::{InodeId, PoolId, TableEpoch};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{
     AttributeChanges, Mutation, NewNode, NodeKind, OpenMode, RenameMode, TimeChange, XattrMode,
@@ -282,7 +282,11 @@ fn extents(model: &mut Model, start: u64, pieces: &[Piece]) -> Vec<NewExtent> {
                 ExtentContent::Block(reference)
             }
         };
-        extents.push(NewExtent { extent: Extent { offset, length, content }, missed: Vec::new() });
+        extents.push(NewExtent {
+            extent: Extent { offset, length, content },
+            missed: Vec::new(),
+            table: TableEpoch(0),
+        });
         offset = offset.saturating_add(length);
     }
     extents

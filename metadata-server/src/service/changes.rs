@@ -157,9 +157,12 @@ fn answer(
     let view = context.group.view();
     let mut held = Vec::with_capacity(granted.len());
     for inode in granted {
-        match attributes(&*view, inode)? {
+        // Another mount may have taken it exclusively since the change was applied: the pins of that are
+        // gone, and the table does not know who holds what exclusively.
+        let taken = cluster::exclusive_holder(&*view, inode)?.is_some_and(|holder| holder != session);
+        match attributes(&*view, inode)?.filter(|_| !taken) {
             Some(attributes) => held.push(attributes),
-            // Its number is never used again: nobody is ever told anything about it.
+            // Else its number is never used again: nobody is ever told anything about it.
             None => pins.leader().leases.with(|table| table.give_back(session, &[inode])),
         }
     }

@@ -14,6 +14,7 @@ use cairn_common::extent::{Extent, ExtentContent, NewExtent};
 use cairn_common::identity::{ClusterAuthority, Identity};
 use cairn_common::ids::{
     ClusterId, Incarnation, InodeId, LeaseGeneration, MetadataNodeId, RequestId, SessionEpoch, SessionId, SlotId,
+    TableEpoch,
 };
 use cairn_common::name::Name;
 use cairn_common::protocol::admin::{AdminReply, AdminRequest, MetadataMember};
@@ -415,7 +416,7 @@ pub(crate) fn create(file: &str, open: Option<OpenMode>) -> Mutation {
 pub(crate) fn write(inode: InodeId, text: &'static [u8]) -> Mutation {
     let content = ExtentContent::Inline(Bytes::from_static(text));
     let extent = Extent { offset: 0, length: text.len() as u64, content };
-    let extents = vec![NewExtent { extent, missed: vec![] }];
+    let extents = vec![NewExtent { extent, missed: vec![], table: TableEpoch(0) }];
     Mutation::Commit { inode, extents, append: false, minimum_size: text.len() as u64, mtime: None }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use cairn_common::ids::{CommitSequence, InodeId};
 use cairn_common::protocol::metadata::SessionEvent;
-use cairn_meta::lease::{ChangeId, LeaseTable, Need, Output, Renewal, Standing};
+use cairn_meta::lease::{ChangeId, Horizons, LeaseTable, Need, Output, Renewal, Standing};
 
-use super::state::{Cluster, Command, KeepAlive, Lane, QueryStage, Stage, Work, inode, rules, session};
+use super::state::{Cluster, Command, Eviction, KeepAlive, Lane, QueryStage, Stage, Work, inode, rules, session};
 use super::{Leases, Without};
 
 pub(super) fn failover(model: &Leases, cluster: &mut Cluster) {
@@ -40,14 +40,28 @@ pub(super) fn note_evictions(model: &Leases, cluster: &mut Cluster) {
     for output in cluster.table.drain() {
         if let Output::Evict(evicted) = output {
             let mount = (0..cluster.mounts.len()).find(|mount| session(*mount) == evicted);
-            let until = cluster.table.fence(evicted);
-            if let (Some(mount), Some(until)) = (mount, until) {
-                let at = if model.without == Without::EvictLate { Duration::ZERO } else { until };
-                cluster.evicting[mount] = Some(at);
+            if let Some(mount) = mount {
+                evict(model, cluster, mount);
             }
         }
     }
     cluster.table.drain();
+}
+
+/// `service/sessions.rs`: fences the session, at once.
+pub(super) fn evict(model: &Leases, cluster: &mut Cluster, mount: usize) {
+    let Some(until) = cluster.table.fence(session(mount)) else { return };
+    let at_once = Horizons { shared: Duration::ZERO, exclusive: Duration::ZERO };
+    let until = if model.without == Without::EvictLate { at_once } else { until };
+    cluster.evicting[mount] = Some(Eviction { until, is_due: false });
+}
+
+/// When it uses no shared lease any more, the leader looks whether it holds anything exclusively.
+pub(super) fn find_due(cluster: &mut Cluster, mount: usize) {
+    let (now, holds) = (cluster.now(), cluster.holder == Some(mount));
+    if let Some(eviction) = &mut cluster.evicting[mount] {
+        eviction.is_due |= eviction.until.shared <= now && (!holds || eviction.until.exclusive <= now);
+    }
 }
 
 pub(super) fn end_session(cluster: &mut Cluster, mount: usize) {
@@ -193,6 +207,9 @@ pub(super) fn pin(model: &Leases, cluster: &mut Cluster, mount: usize, lane: Lan
     if cluster.ended[mount] && model.without != Without::Fence {
         return set_stage(cluster, mount, lane, Stage::Fenced);
     }
+    if !cluster.table.is_live(session(mount)) && model.without != Without::Fence {
+        return set_stage(cluster, mount, lane, Stage::Fenced);
+    }
     let change = cluster.table.begin(session(mount));
     let pinned = enter(cluster, change, work.command, &[]);
     set_stage(cluster, mount, lane, Stage::Waiting { change, pinned });
@@ -262,13 +279,18 @@ pub(super) fn apply(model: &Leases, cluster: &mut Cluster, mount: usize, lane: L
 }
 
 /// Writes the sender down as a holder of what it changed, then reads that.
-pub(super) fn answer(cluster: &mut Cluster, mount: usize, lane: Lane) {
+pub(super) fn answer(model: &Leases, cluster: &mut Cluster, mount: usize, lane: Lane) {
     let now = cluster.now();
     let Some(Work { command, stage: Stage::Applied { change }, outcome, .. }) = work(cluster, mount, lane) else {
         return;
     };
     let changed = outcome.unwrap_or_default();
-    let held = cluster.table.finish(change, &changed, now);
+    let mut held = cluster.table.finish(change, &changed, now);
+    let is_taken = cluster.holder.is_some_and(|holder| holder != mount);
+    if is_taken && held.contains(&inode(0)) && model.without != Without::ExclusiveInAnswer {
+        cluster.table.give_back(session(mount), &[inode(0)]);
+        held.retain(|held| *held != inode(0));
+    }
     if command != Command::GiveUp {
         cluster.table.progress(session(mount), now);
     }

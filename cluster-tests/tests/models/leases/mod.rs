@@ -46,6 +46,9 @@ enum Without {
     Generation,
     /// A change that touches more than is pinned is refused.
     NotPinned,
+    /// The lease that the sender of a change gets with the answer is given back if another has taken the
+    /// exclusive one since.
+    ExclusiveInAnswer,
     /// What is dirty is flushed before the lease is given up and the recall answered.
     FlushBeforeAnswer,
     /// A session is ended only when it acts on nothing any more.
@@ -68,6 +71,8 @@ struct Leases {
     renames: bool,
     /// The first mount begins with the exclusive lease.
     held: bool,
+    /// Evictions by an administrator.
+    evictions: u8,
 }
 
 impl Model for Leases {
@@ -122,7 +127,7 @@ const WRITER: Budget = Budget { changes: 1, ..IDLE };
 /// One mount reads, another changes.
 fn shared(without: Without) -> Leases {
     let budgets = &[Budget { keep_alives: 1, ..READER }, WRITER];
-    Leases { without, mounts: 2, ticks: 3, failovers: 0, budgets, renames: false, held: false }
+    Leases { without, mounts: 2, ticks: 3, failovers: 0, budgets, renames: false, held: false, evictions: 0 }
 }
 
 /// The same with another leader.
@@ -144,6 +149,12 @@ fn renamed(without: Without) -> Leases {
 fn stuck(without: Without) -> Leases {
     let budgets = &[Budget { keep_alives: 1, ..READER }, WRITER];
     Leases { budgets, held: true, ticks: 4, ..shared(without) }
+}
+
+/// A mount asks for an exclusive lease while it is evicted, another changes.
+fn evicted(without: Without) -> Leases {
+    let budgets = &[Budget { acquires: 1, ..IDLE }, WRITER];
+    Leases { budgets, evictions: 1, ..shared(without) }
 }
 
 /// A mount writes under an exclusive lease, another reads.
@@ -177,6 +188,12 @@ fn leases_are_coherent_for_an_exclusive_holder_and_a_reader() {
     check::holds("leases: an exclusive holder and a reader", exclusive(Without::Nothing));
 }
 
+#[test]
+fn leases_are_coherent_when_a_mount_is_evicted() {
+    check::holds("leases: an eviction", evicted(Without::Nothing));
+    check::holds("leases: a holder that does not obey", stuck(Without::Nothing));
+}
+
 fn is_needed(model: Leases, property: &'static str) {
     check::breaks(&format!("{:?}", model.without), model, property);
 }
@@ -201,6 +218,7 @@ fn each_rule_of_failover_is_needed() {
 
 #[test]
 fn each_rule_of_exclusive_leases_is_needed() {
+    is_needed(evicted(Without::ExclusiveInAnswer), "one actor");
     is_needed(exclusive(Without::FlushBeforeAnswer), "no late flush");
     is_needed(exclusive(Without::Fence), "no late flush");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_common::client::LeaseTime;
 use cairn_common::ids::{CommitSequence, InodeId, LeaseGeneration, SessionId};
-use cairn_meta::lease::{ChangeId, LeaseRules, LeaseTable, Output, Renewal, Standing};
+use cairn_meta::lease::{ChangeId, Horizons, LeaseRules, LeaseTable, Output, Renewal, Standing};
 use cairn_mount::lease::{CacheLimits, Exclusive, LeaseCache, OwnChange, Question};
 
 use super::Leases;
@@ -51,6 +51,15 @@ pub(super) fn inode(number: usize) -> InodeId {
 pub(super) enum KeepAlive {
     Sent { carried: LeaseGeneration, at: Duration },
     Answered { carried: LeaseGeneration, at: Duration, renewal: Renewal },
+}
+
+/// A session that is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Eviction {
+    /// When it uses nothing any more.
+    pub(super) until: Horizons,
+    /// The leader has seen that it is over.
+    pub(super) is_due: bool,
 }
 
 /// A query under way.
@@ -171,8 +180,10 @@ pub(super) struct Cluster {
     /// The leader.
     pub(super) term: u64,
     pub(super) table: LeaseTable,
-    /// Sessions that are to be ended, and when.
-    pub(super) evicting: Vec<Option<Duration>>,
+    /// Sessions that are to be ended.
+    pub(super) evicting: Vec<Option<Eviction>>,
+    /// Evictions that an administrator may still ask for.
+    pub(super) evictions: u8,
     pub(super) mounts: Vec<Mount>,
     pub(super) flushed_late: bool,
 }
@@ -219,6 +230,7 @@ impl Cluster {
             term: 1,
             table,
             evicting: vec![None; model.mounts],
+            evictions: model.evictions,
             mounts,
             flushed_late: false,
         }

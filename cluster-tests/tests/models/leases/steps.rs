@@ -12,6 +12,10 @@ pub(super) enum Step {
     Rename,
     /// Another leader takes over.
     Failover,
+    /// An administrator evicts a mount.
+    Evict { mount: usize },
+    /// The leader looks whether an evicted session acts on anything.
+    FindDue { mount: usize },
     /// A session is ended.
     EndSession { mount: usize },
     /// A mount sends a keep-alive.
@@ -64,8 +68,11 @@ pub(super) fn possible(model: &Leases, cluster: &Cluster, steps: &mut Vec<Step>)
         steps.push(Step::Failover);
     }
     for (mount, state) in cluster.mounts.iter().enumerate() {
-        if cluster.evicting[mount].is_some_and(|at| at <= cluster.now()) && !cluster.ended[mount] {
-            steps.push(Step::EndSession { mount });
+        match cluster.evicting[mount] {
+            None if cluster.evictions > 0 && !cluster.ended[mount] => steps.push(Step::Evict { mount }),
+            Some(eviction) if eviction.is_due => steps.push(Step::EndSession { mount }),
+            Some(_) => steps.push(Step::FindDue { mount }),
+            None => {}
         }
         at_leader(cluster, mount, steps);
         if !state.is_over {
@@ -144,6 +151,11 @@ pub(super) fn take(model: &Leases, cluster: &mut Cluster, step: Step) {
             cluster.sequence += 1;
         }
         Step::Failover => leader::failover(model, cluster),
+        Step::Evict { mount } => {
+            cluster.evictions -= 1;
+            leader::evict(model, cluster, mount);
+        }
+        Step::FindDue { mount } => leader::find_due(cluster, mount),
         Step::EndSession { mount } => leader::end_session(cluster, mount),
         Step::SendKeepAlive { mount } => mount::send_keep_alive(cluster, mount),
         Step::AnswerKeepAlive { mount } => leader::answer_keep_alive(cluster, mount),
@@ -160,7 +172,7 @@ pub(super) fn take(model: &Leases, cluster: &mut Cluster, step: Step) {
         Step::Pin { mount, lane } => leader::pin(model, cluster, mount, lane),
         Step::Look { mount, lane } => leader::look(model, cluster, mount, lane),
         Step::Apply { mount, lane } => leader::apply(model, cluster, mount, lane),
-        Step::Answer { mount, lane } => leader::answer(cluster, mount, lane),
+        Step::Answer { mount, lane } => leader::answer(model, cluster, mount, lane),
         Step::TakeDone { mount, lane } => mount::take_done(cluster, mount, lane),
         Step::TakeMail { mount } => leader::hand_out(cluster, mount),
     }

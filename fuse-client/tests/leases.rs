@@ -187,7 +187,9 @@ async fn a_fenced_mount_tells_nothing_and_reports_what_it_could_not_write() {
     assert!(a.filesystem.try_write(RequestId::random(), handle, 0, b"more").is_none());
     let open = a.filesystem.handle(handle).unwrap();
     assert!(a.filesystem.write(RequestId::random(), &open, 0, "more".into()).await.is_err());
-    assert!(a.filesystem.open(caller(), inode, read_only()).await.is_err());
+    for options in [read_only(), read_write()] {
+        assert!(a.filesystem.open(caller(), inode, options).await.is_err(), "{options:?}");
+    }
     assert!(sync(&a.filesystem, handle).await.is_err(), "the bytes are lost");
     assert_eq!(a.filesystem.dirty_bytes(), 0);
 }

@@ -7,7 +7,7 @@ use cairn_common::extent::Extent;
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{Attributes, Mutation, MutationResult, NewNode, NodeKind, OpenMode};
+use cairn_common::protocol::metadata::{Attributes, Mutation, MutationResult, NewNode, NodeKind, OpenMode, Query};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{Caller, Filesystem};
@@ -129,6 +129,8 @@ impl Filesystem {
         let registering = pin.file().registering.clone().lock_owned().await;
         let mode = pin.mode();
         if pin.file().lock().registration(mode).registered {
+            // Nothing is known for certain any more: the leader must say that this session goes on.
+            self.ask(request, Query::Attributes { inode: pin.file().inode }).await?;
             return Ok(pin);
         }
         let mutation = Mutation::Open { inode: pin.file().inode, mode, exclusive_lease: mode == OpenMode::Write };
@@ -200,9 +202,10 @@ impl Filesystem {
         if mode == OpenMode::Write {
             let now = self.leases.time().now;
             if inner.exclusive.answered(opened.exclusive, recalled, now) == Grant::GiveUp {
-                let (filesystem, inodes) = (self.clone(), vec![file.inode]);
+                inner.exclusive.leave();
+                let (filesystem, file) = (self.clone(), file.clone());
                 tokio::spawn(async move {
-                    filesystem.submit(RequestId::random(), Mutation::GiveUpExclusive { inodes }).await
+                    filesystem.tell_given_up(RequestId::random(), file.inode, Some(file.clone())).await;
                 });
             }
         }

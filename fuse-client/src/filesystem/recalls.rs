@@ -64,10 +64,16 @@ impl Filesystem {
             file.lock().exclusive.leave();
         }
         // Also when nothing is known of the lease here: the answer that brings it may be on its way.
-        let given_up = self.submit(request, Mutation::GiveUpExclusive { inodes: vec![inode] }).await;
-        if let Err(error) = given_up {
+        self.tell_given_up(request, inode, file).await;
+    }
+
+    /// Tells the cluster that the exclusive lease on a file ends; the file has left it already.
+    pub(super) async fn tell_given_up(&self, request: RequestId, inode: InodeId, file: Option<Arc<FileState>>) {
+        let told = self.submit(request, Mutation::GiveUpExclusive { inodes: vec![inode] }).await;
+        if let Err(error) = told {
             tracing::warn!(%request, %inode, %error, "an exclusive lease could not be given up");
         }
+        self.leases.lock().gave_up(inode);
         if let Some(file) = file {
             file.lock().exclusive.ended();
             file.exclusive_ended.notify_waiters();

@@ -12,6 +12,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Exclusive {
     state: State,
+    /// Messages under way that end it: nothing is told from memory, nothing is asked.
+    leaving: u32,
     /// Not asked for before then.
     not_before: Duration,
 }
@@ -23,8 +25,6 @@ enum State {
     Held,
     /// It ends soon: what is dirty is being flushed, and new writes wait.
     GivingUp,
-    /// The cluster has been told, and has not answered: nothing is told from memory, nothing is asked.
-    Leaving,
 }
 
 /// What became of a grant that an answer brought.
@@ -57,24 +57,31 @@ impl Exclusive {
 
     /// Whether it is on its way out: new writes wait for the end of that.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, State::GivingUp | State::Leaving)
+        self.state == State::GivingUp || self.leaving > 0
     }
 
     /// Whether it may be asked for.
     pub fn may_ask(&self, now: Duration) -> bool {
-        self.state == State::None && now >= self.not_before
+        self.state == State::None && self.leaving == 0 && now >= self.not_before
     }
 
-    /// An answer said whether the session has it. `recalled`: a recall of it came since the question.
+    /// An answer said whether the session has it. `recalled`: a recall of it came, or it was given up,
+    /// since the question.
     pub fn answered(&mut self, exclusive: bool, recalled: bool, now: Duration) -> Grant {
-        match (exclusive, self.state) {
-            (true, State::None) if recalled => Grant::GiveUp,
-            (true, State::None) => {
+        if self.state != State::None {
+            return Grant::Held;
+        }
+        if self.leaving > 0 {
+            // Whatever the cluster has said, it may have been told otherwise by now.
+            return Grant::None;
+        }
+        match (exclusive, recalled) {
+            (true, true) => Grant::GiveUp,
+            (true, false) => {
                 self.state = State::Held;
                 Grant::Held
             }
-            (_, State::Held | State::GivingUp | State::Leaving) => Grant::Held,
-            (false, State::None) => {
+            (false, _) => {
                 self.not_before = now + PAUSE;
                 Grant::None
             }
@@ -91,11 +98,12 @@ impl Exclusive {
 
     /// The cluster is about to be told that it ends.
     pub fn leave(&mut self) {
-        self.state = State::Leaving;
+        self.state = State::None;
+        self.leaving += 1;
     }
 
     /// The cluster has answered that.
     pub fn ended(&mut self) {
-        self.state = State::None;
+        self.leaving = self.leaving.saturating_sub(1);
     }
 }

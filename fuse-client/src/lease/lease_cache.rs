@@ -358,8 +358,14 @@ impl LeaseCache {
         self.exclusive_questions.ask(self.generation)
     }
 
-    /// It was answered, about this inode, or not at all. Answers whether an exclusive recall of the
-    /// inode came meanwhile.
+    /// The cluster has answered that an exclusive lease is given up: no grant that was asked for before
+    /// counts, because it may have been made before.
+    pub fn gave_up(&mut self, inode: InodeId) {
+        self.exclusive_questions.recalled(inode);
+    }
+
+    /// It was answered, about this inode, or not at all. Answers whether the lease was recalled
+    /// or given up meanwhile.
     pub fn exclusive_answered(&mut self, question: Question, inode: Option<InodeId>) -> bool {
         let recalled = inode.is_some_and(|inode| self.exclusive_questions.was_recalled(&question, inode));
         self.exclusive_questions.end(question);

@@ -276,7 +276,12 @@ fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
     assert!(lease.recalled() && !lease.may_buffer(&time()) && lease.may_tell(&time()));
     lease.leave();
     assert!(lease.is_ending() && !lease.may_tell(&time()) && !lease.may_ask(Duration::from_secs(9)));
+    let question = cache.ask_exclusive();
+    assert_eq!(lease.answered(true, false, Duration::ZERO), Grant::None, "it may be over already");
+    cache.gave_up(FILE);
     lease.ended();
+    let recalled = cache.exclusive_answered(question, Some(FILE));
+    assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::GiveUp, "asked for before it was given up");
     assert_eq!(lease.answered(false, false, Duration::ZERO), Grant::None);
     assert!(!lease.may_ask(Duration::from_millis(999)) && lease.may_ask(Duration::from_secs(1)));
 }

@@ -103,6 +103,7 @@ async fn release(filesystem: &Filesystem, mut batch: Vec<Candidate>) {
             let mut inner = file.lock();
             inner.registration(mode).registered = false;
             if mode == OpenMode::Write {
+                filesystem.leases.lock().gave_up(file.inode);
                 inner.exclusive.ended();
                 inner.no_capability = false;
                 inner.capability_generation += 1;

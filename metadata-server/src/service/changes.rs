@@ -158,11 +158,14 @@ fn answer(
     let mut held = Vec::with_capacity(granted.len());
     for inode in granted {
         // Another mount may have taken it exclusively since the change was applied: the pins of that are
-        // gone, and the table does not know who holds what exclusively.
-        let taken = cluster::exclusive_holder(&*view, inode)?.is_some_and(|holder| holder != session);
-        match attributes(&*view, inode)?.filter(|_| !taken) {
+        // gone, and the table does not know who holds what exclusively. The session is not told of a
+        // lease then, and stays written down: another question of its may be answered with one by now.
+        if cluster::exclusive_holder(&*view, inode)?.is_some_and(|holder| holder != session) {
+            continue;
+        }
+        match attributes(&*view, inode)? {
             Some(attributes) => held.push(attributes),
-            // Else its number is never used again: nobody is ever told anything about it.
+            // Its number is never used again: nobody is ever told anything about it.
             None => pins.leader().leases.with(|table| table.give_back(session, &[inode])),
         }
     }

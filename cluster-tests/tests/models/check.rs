@@ -22,7 +22,7 @@ where
     let began = Instant::now();
     let checker = model.checker().threads(threads()).spawn_bfs().join();
     let (states, depth, took) = (checker.unique_state_count(), checker.max_depth(), began.elapsed());
-    println!("{name}: {states} states, {depth} steps deep, {:.1} s", took.as_secs_f64());
+    eprintln!("{name}: {states} states, {depth} steps deep, {:.1} s", took.as_secs_f64());
     for property in checker.model().properties() {
         let found = checker.discovery(property.name);
         match found {
@@ -51,7 +51,7 @@ where
             "without {name}, \"{property}\" still holds in all {states} states: the rule is not needed, or not tested"
         )
     });
-    println!(
+    eprintln!(
         "without {name}, not \"{property}\" ({states} states, {:.1} s):\n{}",
         began.elapsed().as_secs_f64(),
         steps(path)

@@ -4,6 +4,7 @@
 
 pub mod block;
 pub mod block_tree;
+pub mod blocking;
 pub mod client;
 pub mod clock;
 pub mod codec;

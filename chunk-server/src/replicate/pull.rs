@@ -86,7 +86,7 @@ impl Replicator {
             (ChunkReply::Got(got), data) => match got.as_slice() {
                 [GotRange::Found { data_offset: 0, .. }] => {
                     let prepare = move || PreparedBlock::check(block, Encoding::Plain, data.len() as u32, data);
-                    tokio::task::spawn_blocking(prepare)
+                    cairn_common::blocking::run(prepare)
                         .await
                         .map_err(|_| "the server is ending")?
                         .ok_or_else(|| format!("{} ({}) sent other bytes", location.name, location.address))
@@ -101,5 +101,5 @@ impl Replicator {
 /// Whether the block is here already, read and verified as a whole.
 async fn is_whole(store: Arc<DiskStore>, block: BlockId) -> Result<bool, PullError> {
     let look = move || store.has(&block) && matches!(store.read(&block, 0, u32::MAX), ReadOutcome::Found { .. });
-    tokio::task::spawn_blocking(look).await.map_err(|_| PullError::Ending)
+    cairn_common::blocking::run(look).await.map_err(|_| PullError::Ending)
 }

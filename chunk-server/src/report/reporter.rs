@@ -78,7 +78,7 @@ impl Reporter {
     async fn register(&self) -> ChunkNodeId {
         loop {
             let disks = self.disks.clone();
-            let Ok(disks) = tokio::task::spawn_blocking(move || introduce(&disks)).await else {
+            let Ok(disks) = cairn_common::blocking::run(move || introduce(&disks)).await else {
                 tracing::error!("cannot gather the sizes of the disks");
                 tokio::time::sleep(CHUNK_HEARTBEAT_INTERVAL).await;
                 continue;
@@ -114,7 +114,7 @@ impl Reporter {
             let (disks, incarnation) = (self.disks.clone(), self.introduction.incarnation);
             let epoch = self.tables.current().epoch;
             let gather = move || gather(&disks, node, incarnation, epoch);
-            let Ok((heartbeat, pending)) = tokio::task::spawn_blocking(gather).await else {
+            let Ok((heartbeat, pending)) = cairn_common::blocking::run(gather).await else {
                 tracing::error!("cannot gather the state of the disks");
                 continue;
             };

@@ -21,7 +21,7 @@ impl ChunkService {
         // The semaphore is never closed.
         let _turn = self.reads.acquire().await.map_err(|error| ServiceError::Internal { reason: error.to_string() })?;
         let table = self.tables.current();
-        tokio::task::spawn_blocking(move || read(role, &table, &ranges, &stores)).await.map_err(ending)?
+        cairn_common::blocking::run(move || read(role, &table, &ranges, &stores)).await.map_err(ending)?
     }
 }
 

@@ -16,7 +16,7 @@ impl ChunkService {
             None => vec![false; blocks.len()],
             Some(store) => {
                 let look = move || blocks.iter().map(|block| store.has(block)).collect();
-                tokio::task::spawn_blocking(look).await.map_err(ending)?
+                cairn_common::blocking::run(look).await.map_err(ending)?
             }
         };
         Answer::message(&ChunkReply::Has(held))
@@ -41,7 +41,7 @@ impl ChunkService {
             .filter(|store| store.failure().is_none())
             .ok_or_else(|| ServiceError::Internal { reason: format!("disk {disk} is not here, or failed") })?;
         let list = move || store.list(partition, partitions, after.as_ref(), limit);
-        let (blocks, end) = tokio::task::spawn_blocking(list)
+        let (blocks, end) = cairn_common::blocking::run(list)
             .await
             .map_err(ending)?
             .map_err(|error| ServiceError::Internal { reason: error.to_string() })?;

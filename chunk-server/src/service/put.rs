@@ -43,7 +43,7 @@ impl ChunkService {
         let prepared = if payload.len() <= HASH_INLINE_BYTES {
             prepare(accepted)
         } else {
-            tokio::task::spawn_blocking(move || prepare(accepted)).await.map_err(ending)?
+            cairn_common::blocking::run(move || prepare(accepted)).await.map_err(ending)?
         };
         let mut by_disk: BTreeMap<DiskId, (Vec<usize>, Vec<PreparedBlock>)> = BTreeMap::new();
         for (index, disk, block) in prepared {

@@ -231,5 +231,5 @@ async fn verify(hash: BlockHash, block_bytes: u32, data_offset: u32, data: Bytes
     if small {
         return check();
     }
-    tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Err(error.to_string()))
+    crate::blocking::run(check).await.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -108,7 +108,7 @@ async fn hash(bytes: Bytes) -> Result<BlockHash, ClientError> {
     if bytes.len() <= HASH_INLINE_BYTES {
         return Ok(BlockHash::of(&bytes));
     }
-    tokio::task::spawn_blocking(move || BlockHash::of(&bytes))
+    cairn_common::blocking::run(move || BlockHash::of(&bytes))
         .await
         .map_err(|error| ClientError::Protocol { reason: format!("hashing a block: {error}") })
 }

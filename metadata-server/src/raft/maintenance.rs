@@ -42,7 +42,7 @@ pub(super) fn start(raft: RaftHandle, store: Arc<StateStore>, timings: GroupTimi
             }
             // Also before a snapshot: then little is left to flush while nothing can be applied.
             let engine = store.engine();
-            match tokio::task::spawn_blocking(move || engine.flush()).await {
+            match cairn_common::blocking::run(move || engine.flush()).await {
                 Ok(Ok(durable)) => tracing::debug!(durable, "state flushed"),
                 Ok(Err(error)) => tracing::error!(%error, "the state cannot be flushed; the log is kept"),
                 Err(error) => tracing::error!(%error, "the flush of the state failed"),

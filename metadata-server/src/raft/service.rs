@@ -103,7 +103,7 @@ impl RaftService {
         work: impl FnOnce(&SnapshotInbox) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ServiceError> {
         let inbox = self.inbox.clone();
-        let result = tokio::task::spawn_blocking(move || work(&inbox)).await.map_err(internal)?;
+        let result = cairn_common::blocking::run(move || work(&inbox)).await.map_err(internal)?;
         result.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidInput => ServiceError::Invalid { reason: error.to_string() },
             io::ErrorKind::StorageFull => ServiceError::NoSpace { reason: error.to_string() },

@@ -107,7 +107,7 @@ fn list(folder: &Path) -> io::Result<Vec<SourceFile>> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
-    let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|result| result);
+    let result = cairn_common::blocking::run(work).await.map_err(io::Error::other).and_then(|result| result);
     result.map_err(|error| {
         let error = StorageError::<TypeConfig>::read_snapshot(None, TypeConfig::err_from_error(&error));
         StreamingError::StorageError(error)

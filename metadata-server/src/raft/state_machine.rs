@@ -117,7 +117,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     /// The checkpoint is made here, while nothing is applied; the builder only hands it over.
     async fn get_snapshot_builder(&mut self) -> Builder {
         let store = self.store.clone();
-        let snapshot = tokio::task::spawn_blocking(move || store.take_snapshot()).await;
+        let snapshot = cairn_common::blocking::run(move || store.take_snapshot()).await;
         metrics::snapshot("made");
         Builder { snapshot: Some(snapshot.unwrap_or_else(|panic| Err(io::Error::other(panic)))) }
     }
@@ -125,7 +125,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<SnapshotFolder>) -> Result<(), io::Error> {
         let (store, meta) = (self.store.clone(), meta.clone());
         tracing::info!(%meta, "installing a snapshot");
-        let installed = tokio::task::spawn_blocking(move || store.install(&meta, &snapshot)).await;
+        let installed = cairn_common::blocking::run(move || store.install(&meta, &snapshot)).await;
         installed.unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
         self.applied = self.store.applied()?;
         self.clock.observe(self.applied.time);

@@ -151,7 +151,7 @@ impl Filling {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ServiceError> {
-    match tokio::task::spawn_blocking(work).await {
+    match cairn_common::blocking::run(work).await {
         Ok(result) => result.map_err(broken),
         Err(error) => Err(ServiceError::Internal { reason: format!("filling: {error}") }),
     }

@@ -42,7 +42,7 @@ impl Movement {
             return Ok(());
         }
         let (input, partitions, old) = (disks.clone(), leader.cluster.partitions, owners_to_be(&table));
-        let owners = tokio::task::spawn_blocking(move || assign(&input, partitions, replicas, &old))
+        let owners = cairn_common::blocking::run(move || assign(&input, partitions, replicas, &old))
             .await
             .map_err(|e| ServiceError::Internal { reason: format!("placement: {e}") })?;
         let changes = changes(&table, owners);

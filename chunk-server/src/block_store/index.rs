@@ -7,31 +7,28 @@
 //! unflushed rest; the next read or scrub finds the damage again.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::ids::{DiskUuid, PartitionId, PoolId};
 use parking_lot::Mutex;
-use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
-};
 
 use super::disk::SegmentId;
+use super::index_database::{IndexDatabase, RocksIndex};
 use super::index_entry::{IndexEntry, Table, block_of_key, key};
 
 const KEY_FORMAT: [u8; 2] = [Table::Single as u8, 0];
 const KEY_STATE: [u8; 2] = [Table::Single as u8, 1];
 const KEY_SCRUB: [u8; 2] = [Table::Single as u8, 2];
 const FORMAT_VERSION: u8 = 1;
-const CACHE_BYTES: usize = 64 << 20;
-const WRITE_BUFFER_BYTES: usize = 16 << 20;
 
 /// The index failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// RocksDB failed.
+    /// The database below failed.
     #[error("index: {0}")]
-    Database(#[from] rocksdb::Error),
+    Database(String),
     /// It is not this disk's index, or of a version that is not known: it must be rebuilt.
     #[error("index is {0}")]
     Foreign(&'static str),
@@ -78,8 +75,7 @@ struct State {
 
 /// The index of one disk.
 pub struct Index {
-    db: DB,
-    writes: WriteOptions,
+    db: Box<dyn IndexDatabase>,
     /// Held over a read-modify-write of the memtable, never over IO on segments.
     state: Mutex<State>,
 }
@@ -88,35 +84,37 @@ impl Index {
     /// Opens the index in `folder`, or makes an empty one. An error of kind `Foreign` or a corrupt
     /// database is mended by [`Index::destroy`] and opening again.
     pub fn open(folder: &Path, disk: DiskUuid) -> Result<Self, IndexError> {
-        let db = DB::open(&options(), folder)?;
-        let mut writes = WriteOptions::default();
-        writes.disable_wal(true);
+        Self::open_on(Box::new(RocksIndex::open(folder)?), disk)
+    }
+
+    /// The same in a database that is open.
+    pub fn open_on(db: Box<dyn IndexDatabase>, disk: DiskUuid) -> Result<Self, IndexError> {
         let mut format = [0; 17];
         format[0] = FORMAT_VERSION;
         format[1..].copy_from_slice(&disk.0.to_le_bytes());
-        match db.get(KEY_FORMAT)? {
-            None => db.put_opt(KEY_FORMAT, format, &writes)?,
+        match db.get(&KEY_FORMAT)? {
+            None => db.write(vec![(KEY_FORMAT.to_vec(), Some(format.to_vec()))])?,
             Some(found) if found[..] == format => {}
             Some(found) if found.first() == Some(&FORMAT_VERSION) => {
                 return Err(IndexError::Foreign("the index of another disk"));
             }
             Some(_) => return Err(IndexError::Foreign("of an unknown version")),
         }
-        let state = match db.get(KEY_STATE)? {
+        let state = match db.get(&KEY_STATE)? {
             None => State::default(),
             Some(bytes) => State::decode(&bytes).ok_or(IndexError::Foreign("without a readable position"))?,
         };
-        Ok(Self { db, writes, state: Mutex::new(state) })
+        Ok(Self { db, state: Mutex::new(state) })
     }
 
     /// Deletes an index; the next [`Index::open`] makes an empty one.
     pub fn destroy(folder: &Path) -> Result<(), IndexError> {
-        Ok(DB::destroy(&options(), folder)?)
+        RocksIndex::destroy(folder)
     }
 
     /// What is known of a block.
     pub fn entry(&self, block: &BlockId) -> Result<Option<IndexEntry>, IndexError> {
-        match self.db.get_pinned(key(Table::Blocks, block))? {
+        match self.db.get(&key(Table::Blocks, block))? {
             None => Ok(None),
             Some(bytes) => IndexEntry::decode(&bytes).map(Some).ok_or(IndexError::Value(*block)),
         }
@@ -126,7 +124,7 @@ impl Index {
     pub fn apply(&self, changes: &[Change], position: Option<Position>) -> Result<(), IndexError> {
         let mut state = self.state.lock();
         let mut next = *state;
-        let mut batch = WriteBatch::default();
+        let mut batch = Vec::new();
         // What earlier changes of this call made of a block.
         let mut fresh: HashMap<BlockId, IndexEntry> = HashMap::new();
         for change in changes {
@@ -148,26 +146,26 @@ impl Index {
             next.counters.blocks += u64::from(known.is_none());
             next.counters.damaged += u64::from(new.damaged);
             next.counters.damaged -= u64::from(known.is_some_and(|known| known.damaged));
-            batch.put(key(Table::Blocks, &block), new.encode());
+            batch.push((key(Table::Blocks, &block).to_vec(), Some(new.encode().to_vec())));
             if new.damaged {
-                batch.put(key(Table::Damaged, &block), []);
+                batch.push((key(Table::Damaged, &block).to_vec(), Some(Vec::new())));
             } else if known.is_some_and(|known| known.damaged) {
-                batch.delete(key(Table::Damaged, &block));
+                batch.push((key(Table::Damaged, &block).to_vec(), None));
             }
             fresh.insert(block, new);
         }
         if let Some(position) = position {
             next.position = position;
         }
-        batch.put(KEY_STATE, next.encode());
-        self.db.write_opt(batch, &self.writes)?;
+        batch.push((KEY_STATE.to_vec(), Some(next.encode().to_vec())));
+        self.db.write(batch)?;
         *state = next;
         Ok(())
     }
 
     /// Makes all that was applied durable.
     pub fn flush(&self) -> Result<(), IndexError> {
-        Ok(self.db.flush()?)
+        self.db.flush()
     }
 
     /// Up to where the segments are known.
@@ -195,28 +193,33 @@ impl Index {
             let start = key(Table::Blocks, &from);
             let mut past_partition = false;
             let mut next_pool = None;
-            for item in self.db.iterator(IteratorMode::From(&start, Direction::Forward)) {
-                let (name, value) = item?;
-                let Some(block) = block_of_key(Table::Blocks, &name) else { break };
+            let mut full = false;
+            self.db.scan(&start, &mut |name, value| {
+                let Some(block) = block_of_key(Table::Blocks, name) else { return ControlFlow::Break(()) };
                 if block.pool != pool {
                     next_pool = Some(block.pool);
-                    break;
+                    return ControlFlow::Break(());
                 }
                 match block.partition(partitions).cmp(&partition) {
-                    std::cmp::Ordering::Less => continue,
+                    std::cmp::Ordering::Less => return ControlFlow::Continue(()),
                     std::cmp::Ordering::Equal => {}
                     std::cmp::Ordering::Greater => {
                         past_partition = true;
-                        break;
+                        return ControlFlow::Break(());
                     }
                 }
-                if after == Some(&block) || IndexEntry::decode(&value).is_none_or(|entry| entry.damaged) {
-                    continue;
+                if after == Some(&block) || IndexEntry::decode(value).is_none_or(|entry| entry.damaged) {
+                    return ControlFlow::Continue(());
                 }
                 if blocks.len() == limit {
-                    return Ok((blocks, false));
+                    full = true;
+                    return ControlFlow::Break(());
                 }
                 blocks.push(block);
+                ControlFlow::Continue(())
+            })?;
+            if full {
+                return Ok((blocks, false));
             }
             pool = match (next_pool, past_partition) {
                 (Some(next), _) => next,
@@ -231,32 +234,37 @@ impl Index {
     pub fn damaged(&self) -> Result<Vec<BlockId>, IndexError> {
         let start = [Table::Damaged as u8];
         let mut blocks = Vec::new();
-        for item in self.db.iterator(IteratorMode::From(&start, Direction::Forward)) {
-            let (name, _) = item?;
-            match block_of_key(Table::Damaged, &name) {
-                Some(block) => blocks.push(block),
-                None => break,
+        self.db.scan(&start, &mut |name, _| match block_of_key(Table::Damaged, name) {
+            Some(block) => {
+                blocks.push(block);
+                ControlFlow::Continue(())
             }
-        }
+            None => ControlFlow::Break(()),
+        })?;
         Ok(blocks)
     }
 
     /// Visits every block in order until `visit` says false. Walks the whole index: for scrub and tests.
     pub fn for_each(&self, mut visit: impl FnMut(BlockId, IndexEntry) -> bool) -> Result<(), IndexError> {
         let start = [Table::Blocks as u8];
-        for item in self.db.iterator(IteratorMode::From(&start, Direction::Forward)) {
-            let (name, value) = item?;
-            let Some(block) = block_of_key(Table::Blocks, &name) else { break };
-            if !visit(block, IndexEntry::decode(&value).ok_or(IndexError::Value(block))?) {
-                break;
+        let mut unreadable = None;
+        self.db.scan(&start, &mut |name, value| {
+            let Some(block) = block_of_key(Table::Blocks, name) else { return ControlFlow::Break(()) };
+            match IndexEntry::decode(value) {
+                Some(entry) if visit(block, entry) => ControlFlow::Continue(()),
+                Some(_) => ControlFlow::Break(()),
+                None => {
+                    unreadable = Some(block);
+                    ControlFlow::Break(())
+                }
             }
-        }
-        Ok(())
+        })?;
+        unreadable.map_or(Ok(()), |block| Err(IndexError::Value(block)))
     }
 
     /// Where the scrub goes on.
     pub fn scrub_position(&self) -> Result<(SegmentId, u64), IndexError> {
-        let bytes = self.db.get(KEY_SCRUB)?;
+        let bytes = self.db.get(&KEY_SCRUB)?;
         let position = bytes.as_deref().and_then(|bytes| {
             let (segment, offset) = bytes.split_first_chunk::<8>()?;
             Some((SegmentId(u64::from_le_bytes(*segment)), u64::from_le_bytes(offset.try_into().ok()?)))
@@ -267,7 +275,7 @@ impl Index {
     /// Keeps where the scrub goes on.
     pub fn set_scrub_position(&self, segment: SegmentId, offset: u64) -> Result<(), IndexError> {
         let value = [segment.0.to_le_bytes(), offset.to_le_bytes()].concat();
-        Ok(self.db.put_opt(KEY_SCRUB, value, &self.writes)?)
+        self.db.write(vec![(KEY_SCRUB.to_vec(), Some(value))])
     }
 }
 
@@ -309,22 +317,4 @@ fn first_of(pool: PoolId, partition: PartitionId, partitions: u32) -> BlockId {
     let mut hash = [0; 32];
     hash[..4].copy_from_slice(&lead.to_be_bytes());
     BlockId { pool, hash: BlockHash(hash) }
-}
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
-    options.set_keep_log_file_num(2);
-    options.set_compression_type(DBCompressionType::None);
-    let mut table = BlockBasedOptions::default();
-    table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_format_version(5);
-    options.set_block_based_table_factory(&table);
-    options
 }

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod file_disk;
 pub mod health;
 pub mod index;
+pub mod index_database;
 pub mod index_entry;
 pub mod journal;
 mod maintenance;

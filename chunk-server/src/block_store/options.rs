@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// Where the work of a store is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Two threads of its own: group commits, and maintenance.
+    Own,
+    /// None: a put is committed on the thread that polls it, and there is no maintenance (no flush of
+    /// the index, no scrub). For simulations.
+    Callers,
+}
+
 /// Settings of one disk's store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
@@ -15,6 +25,8 @@ pub struct StoreOptions {
     pub scrub_bytes_per_second: u64,
     /// The index is made durable this often while it changes: what a start must read again.
     pub index_flush_interval: Duration,
+    /// Where its work is done.
+    pub threads: Threads,
 }
 
 impl Default for StoreOptions {
@@ -25,6 +37,7 @@ impl Default for StoreOptions {
             reserve_bytes: None,
             scrub_bytes_per_second: 8 << 20,
             index_flush_interval: Duration::from_secs(5),
+            threads: Threads::Own,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::index::{Counters, Index, IndexError};
 use super::index_entry::IndexEntry;
 use super::journal::{Journal, News};
 use super::maintenance::Maintenance;
-use super::options::StoreOptions;
+use super::options::{StoreOptions, Threads};
 use super::prepared::PreparedBlock;
 use super::reader::{self, ReadOutcome};
 use super::recovery::{Recovered, RecoveryError, recover};
@@ -66,7 +66,7 @@ pub struct StoreReport {
 
 /// The blocks of one disk.
 pub struct DiskStore {
-    /// Both threads are there until the store is dropped.
+    /// There until the store is dropped, maintenance only with threads of its own.
     writer: Option<Writer>,
     maintenance: Option<Maintenance>,
     shared: Arc<Shared>,
@@ -83,8 +83,17 @@ impl DiskStore {
         uuid: DiskUuid,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
+        Self::open_on(disk, open_index(index_folder, uuid)?, uuid, options)
+    }
+
+    /// The same with an index that is open.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        index: Index,
+        uuid: DiskUuid,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
         let segments = Segments::new(disk);
-        let index = open_index(index_folder, uuid)?;
         let recovered = recover(&segments, &index, uuid)?;
         tracing::info!(disk = %uuid, ?recovered, blocks = index.counters().blocks, "disk is open");
         let used_bytes = used_bytes(&segments).map_err(|error| StoreError::Io { action: "cannot measure", error })?;
@@ -94,10 +103,13 @@ impl DiskStore {
                 start_writer(&shared, uuid, &recovered)
                     .map_err(|error| StoreError::Io { action: "cannot start the writer", error })?,
             ),
-            maintenance: Some(
-                Maintenance::start(shared.clone())
-                    .map_err(|error| StoreError::Io { action: "cannot start maintenance", error })?,
-            ),
+            maintenance: match options.threads {
+                Threads::Own => Some(
+                    Maintenance::start(shared.clone())
+                        .map_err(|error| StoreError::Io { action: "cannot start maintenance", error })?,
+                ),
+                Threads::Callers => None,
+            },
             shared,
             queue_room: Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES),
             recovered,

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::committer::Committer;
+use super::options::Threads;
 use super::prepared::PreparedBlock;
 use super::shared::Shared;
 
@@ -38,12 +39,17 @@ struct QueueState {
 pub(super) struct Writer {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
+    /// Without a thread: commits where a put is called.
+    here: Option<Mutex<Committer>>,
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread, if there is to be one.
     pub(super) fn start(mut committer: Committer, shared: Arc<Shared>) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
+        if shared.options.threads == Threads::Callers {
+            return Ok(Self { queue, thread: None, here: Some(Mutex::new(committer)) });
+        }
         let queue_of_thread = queue.clone();
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || {
             let guard = FailOnPanic { shared, queue: queue_of_thread.clone() };
@@ -57,12 +63,17 @@ impl Writer {
             }
             drop(guard);
         })?;
-        Ok(Self { queue, thread: Some(thread) })
+        Ok(Self { queue, thread: Some(thread), here: None })
     }
 
     /// Queues blocks. The receiver gets one outcome a block; it fails if the thread is gone.
     pub(super) fn put(&self, blocks: Vec<PreparedBlock>) -> oneshot::Receiver<Vec<PutOutcome>> {
         let (done, receiver) = oneshot::channel();
+        if let Some(committer) = &self.here {
+            let outcomes = committer.lock().commit(&[&blocks]);
+            let _ = done.send(outcomes.into_iter().next().unwrap_or_default());
+            return receiver;
+        }
         let mut state = self.queue.state.lock();
         if !state.closed {
             state.jobs.push_back(Job { blocks, done });

@@ -13,6 +13,7 @@ use cairn_common::protocol::ServiceError;
 use cairn_common::protocol::admin::MetadataMember;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use rocksdb::Cache;
@@ -30,7 +31,7 @@ use super::snapshot_inbox::SnapshotInbox;
 use super::state_machine::StateMachine;
 use super::state_store::{self, StateStore};
 use super::status::{self, GroupStatus};
-use super::types::Member;
+use super::types::{Member, TypeConfig};
 use super::watcher::Watched;
 use super::{maintenance, membership, watcher};
 use crate::namespace::command::{Action, Outcome};
@@ -69,12 +70,20 @@ impl MetadataGroup {
         }
     }
 
+    /// The same on the caller's runtime, with a state and a log that the caller has opened: for a
+    /// simulation, which owns threads, time and storage. The log must refuse to be purged beyond what
+    /// the state has on stable storage. Ends with the runtime; [`Self::shutdown`] does nothing.
+    pub async fn start_on(
+        options: GroupOptions,
+        store: Arc<StateStore>,
+        log: impl RaftLogStorage<TypeConfig>,
+    ) -> Result<Arc<Self>, GroupError> {
+        Self::run(options, store, log).await.map(Arc::new)
+    }
+
     async fn start_inside(options: GroupOptions) -> Result<Self, GroupError> {
-        let GroupOptions { data, cluster, member, initial_members, transport, clock, logic, timings } = options;
-        let machine_clock = clock.clone();
-        let clock = Arc::new(HybridClock::new(clock));
-        let cache_bytes = timings.cache_bytes;
-        let (store, mut log) = tokio::task::spawn_blocking(move || {
+        let (data, cache_bytes) = (options.data.clone(), options.timings.cache_bytes);
+        let (store, mut log) = cairn_common::blocking::run(move || {
             let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
             let open = move |folder: &std::path::Path| {
                 Ok(Arc::new(RocksEngine::open(folder, &cache)?) as Arc<dyn StorageEngine>)
@@ -89,6 +98,17 @@ impl MetadataGroup {
         .map_err(|panic| GroupError::Raft(panic.to_string()))??;
         let durable = store.clone();
         log.limit_purge(Arc::new(move || durable.engine().durable_index()));
+        Self::run(options, store, log).await
+    }
+
+    async fn run(
+        options: GroupOptions,
+        store: Arc<StateStore>,
+        log: impl RaftLogStorage<TypeConfig>,
+    ) -> Result<Self, GroupError> {
+        let GroupOptions { data: _, cluster, member, initial_members, transport, clock, logic, timings } = options;
+        let machine_clock = clock.clone();
+        let clock = Arc::new(HybridClock::new(clock));
         let state =
             StateMachine::new(store.clone(), logic, clock.clone()).map_err(|e| io_error("reading the state", e))?;
         let network = Factory(Arc::new(Network { transport, cluster, own: member.clone() }));
@@ -161,7 +181,7 @@ impl MetadataGroup {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
         let engine = self.store.engine();
-        match tokio::task::spawn_blocking(move || engine.flush()).await {
+        match cairn_common::blocking::run(move || engine.flush()).await {
             Ok(Ok(durable)) => tracing::info!(durable, "state flushed"),
             Ok(Err(error)) => tracing::error!(%error, "the state was not flushed; the log supplies the rest"),
             Err(error) => tracing::error!(%error, "the state was not flushed; the log supplies the rest"),

@@ -10,6 +10,7 @@ pub mod log;
 pub mod logic;
 mod maintenance;
 mod membership;
+pub mod memory_log;
 mod metrics;
 mod network;
 pub mod node_identity;

@@ -30,7 +30,7 @@ impl GroupRuntime {
     /// Ends all tasks and waits for them, at most [`STOP_PATIENCE`].
     pub(super) async fn stop(mut self) {
         if let Some(stopping) = self.begin_stop() {
-            let _ = tokio::task::spawn_blocking(|| stopping.join()).await;
+            let _ = cairn_common::blocking::run(|| stopping.join()).await;
         }
     }
 

@@ -57,7 +57,9 @@ impl OpenFiles {
     /// Drops the state of a file that nobody uses.
     pub fn forget_if_idle(&self, file: &Arc<FileState>) {
         let mut files = self.files.lock();
-        if file.lock().is_idle() {
+        // Somebody may hold a state that was forgotten before: the one in use now is another.
+        let is_current = files.get(&file.inode).is_some_and(|current| Arc::ptr_eq(current, file));
+        if is_current && file.lock().is_idle() {
             files.remove(&file.inode);
         }
     }
@@ -128,5 +130,27 @@ impl Drop for Pin {
         if queue {
             self.files.idle.lock().push((self.file.clone(), self.mode));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_common::client::lease_clock::LeaseClock;
+    use cairn_common::clock::SystemClock;
+
+    use super::*;
+    use crate::settings::MountSettings;
+
+    /// Two states of one file would not see each other's dirty bytes.
+    #[test]
+    fn a_state_that_was_forgotten_does_not_take_its_successor_with_it() {
+        let clock = Arc::new(LeaseClock::new(Arc::new(SystemClock)));
+        let files = Arc::new(OpenFiles::new(Arc::new(LeaseBook::new(clock, MountSettings::default().cache))));
+        let old = files.pin(InodeId(7), OpenMode::Write).file().clone();
+        files.forget_if_idle(&old);
+        assert!(files.get(InodeId(7)).is_none(), "nobody uses it");
+        let unpinned = files.pin(InodeId(7), OpenMode::Read).file().clone();
+        files.forget_if_idle(&old);
+        assert!(Arc::ptr_eq(&files.get(InodeId(7)).unwrap(), &unpinned), "it was another one that was forgotten");
     }
 }

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use cairn_common::client::ClientError;
+use cairn_common::extent::NewExtent;
 use cairn_common::ids::RequestId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, Mutation, MutationResult, TimeChange};
 use futures::future::try_join_all;
 
+use super::dirty_map::Committing;
 use super::upload::Upload;
 use crate::backend::unexpected;
 use crate::filesystem::Filesystem;
@@ -57,7 +59,7 @@ impl Filesystem {
         request: RequestId,
         file: &Arc<FileState>,
     ) -> Result<(), ClientError> {
-        let uploads = {
+        let (uploads, owed, limit) = {
             let mut inner = file.lock();
             if inner.is_clean() {
                 return Ok(());
@@ -65,11 +67,12 @@ impl Filesystem {
             let inline = inner.size() <= INLINE_MAX_BYTES as u64;
             inner.dirty.freeze_all(inline);
             inner.dirty_since = None;
-            inner.dirty.uploads()
+            let limit = if inline { MAX_INLINE_EXTENTS } else { MAX_EXTENTS_PER_MESSAGE };
+            (inner.dirty.uploads(), inner.dirty.frozen(), limit)
         };
         let stored = try_join_all(uploads.iter().map(|upload| self.store(request, upload))).await;
         let result = match stored {
-            Ok(_) => match self.commit_stored(request, file).await {
+            Ok(_) => match self.commit_frozen(request, file, &owed, limit).await {
                 Ok(()) => self.send_times(request, file).await,
                 Err(error) => Err(error),
             },
@@ -87,6 +90,21 @@ impl Filesystem {
         result
     }
 
+    /// Commits what a flush has frozen. Not only what is still dirty of it: a byte that was written again
+    /// while its block was on the way is in memory only, and the flush promised the one before it.
+    async fn commit_frozen(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+        owed: &[Committing],
+        limit: usize,
+    ) -> Result<(), ClientError> {
+        for parts in owed.chunks(limit) {
+            self.commit_parts(request, file, parts).await?;
+        }
+        Ok(())
+    }
+
     /// Commits what is stored already, from the file's first dirty byte on; leaves the rest.
     pub(crate) async fn commit_stored(
         self: &Arc<Self>,
@@ -94,47 +112,56 @@ impl Filesystem {
         file: &Arc<FileState>,
     ) -> Result<(), ClientError> {
         loop {
-            let (mutation, parts) = {
+            let parts = {
                 let inner = file.lock();
                 let inline = inner.size() <= INLINE_MAX_BYTES as u64;
                 let limit = if inline { MAX_INLINE_EXTENTS } else { MAX_EXTENTS_PER_MESSAGE };
-                let (extents, parts) = inner.dirty.committable(limit);
-                let Some(last) = extents.last() else { return Ok(()) };
-                let minimum_size = last.extent.end();
-                let commit = Mutation::Commit {
-                    inode: file.inode,
-                    extents,
-                    append: false,
-                    minimum_size,
-                    mtime: inner.local_mtime,
-                };
-                (commit, parts)
+                inner.dirty.committable(limit).1
             };
-            let committed = match self.submit(request, mutation).await {
+            if parts.is_empty() {
+                return Ok(());
+            }
+            self.commit_parts(request, file, &parts).await?;
+        }
+    }
+
+    /// Commits parts whose blocks are durable.
+    async fn commit_parts(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+        parts: &[Committing],
+    ) -> Result<(), ClientError> {
+        let committed = loop {
+            let extents: Vec<NewExtent> = parts.iter().filter_map(Committing::extent).collect();
+            let Some(last) = extents.last() else { return Ok(()) };
+            let (minimum_size, mtime) = (last.extent.end(), file.lock().local_mtime);
+            let commit = Mutation::Commit { inode: file.inode, extents, append: false, minimum_size, mtime };
+            match self.submit(request, commit).await {
                 // The owners of some block have changed since it was put. A newer table each time, so
                 // this ends.
                 Err(ClientError::Fs(FsError::PutAgain)) => {
                     parts.iter().for_each(|part| part.upload.put_again());
                     try_join_all(parts.iter().map(|part| self.store(request, &part.upload))).await?;
-                    continue;
                 }
-                other => other?,
-            };
-            let MutationResult::Committed { attributes, .. } = committed else {
-                return Err(unexpected("a commit"));
-            };
-            {
-                let mut inner = file.lock();
-                let before = inner.dirty.bytes();
-                inner.dirty.committed(&parts);
-                if let Some(known) = inner.known.filter(|_| inner.exclusive.is_held()) {
-                    self.leases.lock().wrote(file.inode, known.data_version, attributes.data_version);
-                }
-                inner.merge(attributes);
-                self.budget.changed(before, inner.dirty.bytes());
+                other => break other?,
             }
-            self.files.unmark_if_clean(file);
+        };
+        let MutationResult::Committed { attributes, .. } = committed else {
+            return Err(unexpected("a commit"));
+        };
+        {
+            let mut inner = file.lock();
+            let before = inner.dirty.bytes();
+            inner.dirty.committed(parts);
+            if let Some(known) = inner.known.filter(|_| inner.exclusive.is_held()) {
+                self.leases.lock().wrote(file.inode, known.data_version, attributes.data_version);
+            }
+            inner.merge(attributes);
+            self.budget.changed(before, inner.dirty.bytes());
         }
+        self.files.unmark_if_clean(file);
+        Ok(())
     }
 
     /// Sends the times that a program has set, behind the bytes, whose commit sets some, too.

@@ -37,7 +37,15 @@ enum Segment {
 pub struct Committing {
     offset: u64,
     length: u64,
+    block_offset: u32,
     pub(super) upload: Arc<Upload>,
+}
+
+impl Committing {
+    /// The extent for the commit; None while its block is not durable.
+    pub fn extent(&self) -> Option<NewExtent> {
+        self.upload.extent(self.offset, self.block_offset, self.length)
+    }
 }
 
 impl Segment {
@@ -283,11 +291,25 @@ impl DirtyMap {
         self.stored_prefix()
             .take(limit)
             .filter_map(|(offset, bytes, block_offset, upload)| {
-                let length = bytes.len() as u64;
-                let extent = upload.extent(offset, block_offset, length)?;
-                Some((extent, Committing { offset, length, upload: upload.clone() }))
+                let part = Committing { offset, length: bytes.len() as u64, block_offset, upload: upload.clone() };
+                Some((part.extent()?, part))
             })
             .unzip()
+    }
+
+    /// All that is frozen now, stored or not: what a flush owes, also if some of it is written again before
+    /// it is committed (the newer bytes come later, and until then these must be there).
+    pub fn frozen(&self) -> Vec<Committing> {
+        let part = |(start, segment): (&u64, &Segment)| match segment {
+            Segment::Frozen { bytes, block_offset, upload } => Some(Committing {
+                offset: *start,
+                length: bytes.len() as u64,
+                block_offset: *block_offset,
+                upload: upload.clone(),
+            }),
+            Segment::Open(_) => None,
+        };
+        self.segments.iter().filter_map(part).collect()
     }
 
     /// Forgets what was committed, except bytes that were written again meanwhile.
@@ -415,5 +437,21 @@ mod tests {
         assert!(map.committable(10).0.is_empty(), "its size would show a hole where bytes were written");
         map.freeze_all(true);
         assert_eq!(map.committable(10).0.len(), 2);
+    }
+
+    /// fsync waits for what was written before it, whatever is written while it waits.
+    #[test]
+    fn a_flush_owes_what_is_written_again_meanwhile() {
+        let mut map = DirtyMap::default();
+        map.write(1000, &[1; 1000]);
+        map.freeze_all(true);
+        let owed = map.frozen();
+        map.write(500, &[2; 600]);
+        assert!(map.committable(10).0.is_empty(), "the first dirty byte is open");
+        let extents: Vec<_> = owed.iter().filter_map(Committing::extent).collect();
+        let named: Vec<_> = extents.iter().map(|new| (new.extent.offset, new.extent.length)).collect();
+        assert_eq!(named, [(1000, 1000)], "all of it, also what was written again");
+        map.committed(&owed);
+        assert_eq!((map.bytes(), map.end()), (600, Some(1100)), "the newer bytes are still to come");
     }
 }

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::error::{ControlError, FileContext};
@@ -115,15 +117,16 @@ pub(crate) enum Probe {
     Silent,
 }
 
-/// Asks the root of a mount for its attributes, for at most [`PROBE_WAIT`]. A stat that hangs is left
-/// to its thread.
+/// Asks the daemon of a mount for the attributes of its root, for at most [`PROBE_WAIT`]: a plain stat
+/// could be answered by the kernel after the daemon's death. A stat that hangs is left to its thread.
 pub(crate) fn probe(path: &Path) -> Probe {
     let (sender, receiver) = mpsc::channel();
     let path = path.to_owned();
-    std::thread::spawn(move || sender.send(fs::metadata(path).map(|_| ()).map_err(|error| error.raw_os_error())));
+    let ask = move || statx(CWD, &path, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS).map(|_| ());
+    std::thread::spawn(move || sender.send(ask()));
     match receiver.recv_timeout(PROBE_WAIT) {
         Ok(Ok(())) => Probe::Alive,
-        Ok(Err(code)) if code == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => Probe::Dead,
+        Ok(Err(Errno::NOTCONN)) => Probe::Dead,
         _ => Probe::Silent,
     }
 }

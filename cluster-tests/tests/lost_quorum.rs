@@ -13,6 +13,9 @@ use cairn_cluster_tests::harness::{DevCluster, is_alive, wait_for};
 const BOUND: Duration = Duration::from_secs(30);
 const SLACK: Duration = Duration::from_secs(6);
 
+/// A mount may answer from memory while its leases last, exclusive ones for 10 s.
+const LEASES_OVER: Duration = Duration::from_millis(10_500);
+
 /// A call on a mount without a quorum.
 type Call = (&'static str, fn(&Path) -> io::Result<()>);
 
@@ -44,6 +47,7 @@ fn calls_time_out_unmount_returns_and_work_goes_on() {
     cluster.kill9(&follower);
 
     opened.write_all(b"dirty").expect("a write goes to the mount's memory");
+    std::thread::sleep(LEASES_OVER);
     std::thread::scope(|scope| {
         let mut running = vec![("fsync", scope.spawn(|| timed(|| opened.sync_all())))];
         for (what, call) in CALLS {

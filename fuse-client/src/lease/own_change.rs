@@ -6,7 +6,7 @@ use cairn_common::ids::{CommitSequence, InodeId};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{Attributes, ChangeEffects, Mutation, MutationResult, NewNode, RenameMode};
 
-use super::cached_inode::KnownName;
+use super::cached_inode::{CachedInode, KnownName};
 use super::lease_cache::LeaseCache;
 use super::questions::Question;
 
@@ -190,7 +190,7 @@ impl LeaseCache {
                 Some(attributes) if keeps && !self.questions.was_recalled(&change.question, *inode) => {
                     self.keep(*inode, effects.sequence, attributes, contested.contains(inode));
                 }
-                _ => self.forget(*inode),
+                _ => self.doubt(*inode),
             }
             self.questions.changed(*inode);
         }
@@ -205,6 +205,15 @@ impl LeaseCache {
             }
         }
         self.questions.end(change.question);
+    }
+
+    /// Nothing is known of the inode any more, but the leader may count the lease as held, and the kernel
+    /// believe what it was told: it stays here until it is recalled, or given back for want of room.
+    fn doubt(&mut self, inode: InodeId) {
+        if self.inodes.contains_key(&inode) {
+            self.forget(inode);
+            self.inodes.insert(inode, CachedInode::default());
+        }
     }
 
     fn keep(&mut self, inode: InodeId, sequence: CommitSequence, attributes: &Attributes, contested: bool) {

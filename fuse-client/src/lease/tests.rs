@@ -259,6 +259,20 @@ fn the_cache_is_bounded_and_keeps_what_is_used_or_open() {
 }
 
 #[test]
+fn a_lease_that_a_change_did_not_renew_is_given_back_some_day() {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 4, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    learn(&mut cache, 1, vec![Fact::Attributes(attributes(FILE, 1))]);
+    let change = cache.begin(Touch { inodes: vec![FILE], names: Vec::new() });
+    cache.made(change, &effects(2, vec![FILE], Vec::new()), Vec::new());
+    assert!(cache.attributes(FILE, &time()).is_none(), "it changed, and nobody told to what");
+    for inode in 50..60 {
+        learn(&mut cache, 3, vec![Fact::Attributes(attributes(InodeId(inode), 1))]);
+    }
+    assert!(cache.take_surplus(100, time().now).contains(&FILE), "the leader may count it as held");
+}
+
+#[test]
 fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
     let mut cache = cache();
     let mut lease = Exclusive::default();

@@ -183,19 +183,13 @@ impl LeaseTable {
     }
 
     /// The change was made, and `changed` is what it wrote: writes its sender down as a holder of these
-    /// where that may be, and unpins. Answers which of them the sender holds; they are read afterwards.
+    /// where that may be, and unpins. Answers which of them the sender is told of; they are read
+    /// afterwards. What it held before and is not told of it goes on holding, until it is asked for it:
+    /// its kernel may still believe what it was told under that lease, such as other names.
     pub fn finish(&mut self, id: ChangeId, changed: &[InodeId], now: Duration) -> Vec<InodeId> {
         let Some(sender) = self.changes.get(&id).map(|change| change.sender) else { return Vec::new() };
         self.abandon(id);
-        let mut held = Vec::new();
-        for inode in changed {
-            if self.try_grant(sender, *inode, now) {
-                held.push(*inode);
-            } else {
-                self.holders.change(sender, *inode, |holding| holding.leased = false);
-            }
-        }
-        held
+        changed.iter().copied().filter(|inode| self.try_grant(sender, *inode, now)).collect()
     }
 
     /// The change is over and has changed nothing. (One that may still be made must stay.)

@@ -69,6 +69,20 @@ fn a_covered_lease_does_not_outlive_a_change_that_may_not_renew_it() {
 }
 
 #[test]
+fn a_lease_that_a_change_may_not_renew_is_still_asked_for() {
+    let mut table = table();
+    grant(&mut table, A, X, 0);
+    let covered = Need { covered: true, ..changes(X) };
+    let (first, second) = (begin(&mut table, A, &[covered], 0), begin(&mut table, A, &[covered], 0));
+    assert_eq!(table.finish(first, &[X], ms(1)), [], "the second pins it");
+    table.abandon(second);
+    let other = begin(&mut table, B, &[changes(X)], 2);
+    assert_eq!(table.look(other, ms(2)), wait(SHARED), "the kernel of A may believe other names in X");
+    answer(&mut table, A, false, 3);
+    assert_eq!(table.look(other, ms(3)), clear());
+}
+
+#[test]
 fn a_session_gets_nothing_on_an_inode_that_it_is_asked_to_give_back() {
     let mut table = table();
     grant(&mut table, A, X, 0);

@@ -5,22 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Call, Inode, Reply};
-
-use super::search::{Event, Model};
+use super::history::{Call, Inode, Operation, Reply};
+use super::search::Model;
 
 /// Mode of files as they are made.
 const FILE_MODE: u32 = 0o644;
-const ROOT: Inode = 1;
+/// The root directory.
+pub const ROOT: Inode = 1;
 /// Numbers from here on stand for inodes whose number is not known.
 const UNKNOWN: Inode = 1 << 60;
 
 /// The tree.
-pub(crate) struct Names;
+pub(super) struct Names;
 
 /// The state of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Tree {
+pub(super) struct Tree {
     nodes: BTreeMap<Inode, Node>,
     next_unknown: Inode,
 }
@@ -235,10 +235,10 @@ impl Tree {
 impl Model for Names {
     type State = Tree;
 
-    fn step(&self, state: &Tree, event: &Event) -> Vec<Tree> {
+    fn step(&self, state: &Tree, event: &Operation) -> Vec<Tree> {
         let same = |right: bool| if right { Some(state.clone()) } else { None };
         let next = match (&event.call, &event.reply) {
-            (Call::Lookup { directory, name }, Reply::Node(number, _)) => state.lookup(*directory, name, *number),
+            (Call::Lookup { directory, name }, Reply::Node(number)) => state.lookup(*directory, name, *number),
             (Call::Lookup { directory, name }, Reply::Refused(_)) => {
                 same(state.entries(*directory).is_none_or(|entries| !entries.contains_key(name)))
             }
@@ -254,7 +254,7 @@ impl Model for Names {
             // Of a file without names nothing is kept here.
             (Call::ChangeMode { inode, .. }, _) if !state.nodes.contains_key(inode) => same(true),
             (call, Reply::Refused(_)) => same(state.change(call, None).is_none()),
-            (call, Reply::Node(number, _)) => state.change(call, Some(*number)),
+            (call, Reply::Node(number)) => state.change(call, Some(*number)),
             (call, _) => state.change(call, None),
         };
         next.into_iter().collect()

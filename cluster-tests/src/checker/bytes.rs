@@ -1,20 +1,25 @@
-//! The bytes of one file: a row of cells. Writes of a client are in its memory until something makes
-//! them durable (its own sync, truncate, append; or another client that has seen the file); when the
-//! client is lost, the newest of those in memory may be gone, never one before them (P3).
+//! The bytes of one file: a row of cells. What a client writes or appends is in its memory until
+//! something makes it durable: its own sync or truncate, or a call of another client that meets the file
+//! (the lease is recalled). When the client is lost, the newest of those in memory may be gone, never one
+//! before them (P3).
 //!
 //! A read is no more atomic than Linux's: its length and each cell are seen at one moment of the call
 //! each, not all at the same one.
 
-use crate::history::{Call, Life, Reply, Value};
+use std::collections::BTreeSet;
 
-use super::search::{Event, Model};
+use super::history::{Call, Life, Operation, Reply, Value};
+use super::search::Model;
 
 /// Cells of one file.
-pub(crate) struct FileBytes;
+pub(super) struct FileBytes {
+    /// Lives that are lost at some time; of the others nothing can be missing.
+    pub(super) lost: BTreeSet<Life>,
+}
 
 /// The state of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct FileState {
+pub(super) struct FileState {
     cells: Vec<Value>,
     /// What `cells` were before the writes in memory, and these.
     durable: Vec<Value>,
@@ -22,12 +27,14 @@ pub(crate) struct FileState {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Change {
-    Write { cell: u32, cells: u32, value: Value },
+struct Change {
+    cell: u32,
+    cells: u32,
+    value: Value,
 }
 
 fn apply(row: &mut Vec<Value>, change: &Change) {
-    let Change::Write { cell, cells, value } = change;
+    let Change { cell, cells, value } = change;
     let end = (cell + cells) as usize;
     if row.len() < end {
         row.resize(end, 0);
@@ -83,28 +90,35 @@ impl FileState {
     }
 }
 
+impl FileBytes {
+    /// Bytes that a client writes.
+    fn write(&self, mut state: FileState, life: Life, change: Change) -> FileState {
+        apply(&mut state.cells, &change);
+        if self.lost.contains(&life) || !state.memory.is_empty() {
+            state.memory.push((life, change));
+        } else {
+            apply(&mut state.durable, &change);
+        }
+        state
+    }
+}
+
 impl Model for FileBytes {
     type State = FileState;
 
-    fn step(&self, state: &FileState, event: &Event) -> Vec<FileState> {
+    fn step(&self, state: &FileState, event: &Operation) -> Vec<FileState> {
         let life = event.life;
-        // Another client's call sees what is durable: what it has seen cannot be taken back.
+        // Another client's call meets what is durable: what it has met cannot be taken back.
         let seen_by_other = !state.only(life);
         match (&event.call, &event.reply) {
             (_, Reply::Refused(_)) => vec![state.clone()],
             (Call::Write { cell, cells, value, .. }, _) => {
-                let mut next = state.clone();
-                let change = Change::Write { cell: *cell, cells: *cells, value: *value };
-                apply(&mut next.cells, &change);
-                next.memory.push((life, change));
-                vec![next]
+                let change = Change { cell: *cell, cells: *cells, value: *value };
+                vec![self.write(state.clone().settle_if(seen_by_other), life, change)]
             }
             (Call::Append { cells, value, .. }, _) => {
-                let mut next = state.clone();
-                let cell = next.cells.len() as u32;
-                apply(&mut next.cells, &Change::Write { cell, cells: *cells, value: *value });
-                next.settle();
-                vec![next]
+                let change = Change { cell: state.cells.len() as u32, cells: *cells, value: *value };
+                vec![self.write(state.clone().settle_if(seen_by_other), life, change)]
             }
             (Call::Truncate { cells, .. }, _) => {
                 let mut next = state.clone();

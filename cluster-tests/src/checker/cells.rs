@@ -1,10 +1,10 @@
-//! File contents of the simulation: cells of one length, each written by one write with its own value,
+//! File contents of checked histories: cells of one length, each written by one write with its own value,
 //! so that a read tells which write it sees, and a mix of two is noticed.
 
-use crate::history::Value;
+use super::history::Value;
 
 /// The bytes of cells with this value, `cell_bytes` each.
-pub(crate) fn fill(value: Value, cells: u32, cell_bytes: usize) -> Vec<u8> {
+pub fn fill(value: Value, cells: u32, cell_bytes: usize) -> Vec<u8> {
     let mut cell = Vec::with_capacity(cell_bytes);
     for position in 0..cell_bytes / 8 {
         cell.extend_from_slice(&(u64::from(value) << 32 | position as u64).to_le_bytes());
@@ -13,7 +13,7 @@ pub(crate) fn fill(value: Value, cells: u32, cell_bytes: usize) -> Vec<u8> {
 }
 
 /// The values of whole cells; an error tells which cell holds something that nobody wrote.
-pub(crate) fn values(bytes: &[u8], cell_bytes: usize) -> Result<Vec<Value>, String> {
+pub fn values(bytes: &[u8], cell_bytes: usize) -> Result<Vec<Value>, String> {
     if !bytes.len().is_multiple_of(cell_bytes) {
         return Err(format!("{} bytes, which is no number of cells of {cell_bytes}", bytes.len()));
     }

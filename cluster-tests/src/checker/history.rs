@@ -1,6 +1,7 @@
 //! What the clients did and saw: one operation after another with the order of its begin and its end.
-//! The order is that in which the simulation ran; what happens on two machines within one tick cannot
-//! influence each other.
+//! [`History`] may be shared by threads: an operation begins before its call is made and ends when it has
+//! returned, so that real time is within what is recorded. In a simulation the order is that in which it
+//! ran; what happens on two machines within one tick cannot influence each other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,103 +10,72 @@ use parking_lot::Mutex;
 
 /// One life of a client: its machine and how often it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Life {
-    pub(crate) client: u32,
-    pub(crate) number: u32,
+pub struct Life {
+    /// Number of the client.
+    pub client: u32,
+    /// How often it was started.
+    pub number: u32,
 }
 
 /// An inode's number.
-pub(crate) type Inode = u64;
+pub type Inode = u64;
 /// A value that one write put into a cell; 0: a hole.
-pub(crate) type Value = u32;
+pub type Value = u32;
 
 /// What was asked.
+#[allow(missing_docs, reason = "the fields say what they are")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Call {
-    Create {
-        directory: Inode,
-        name: String,
-        exclusive: bool,
-    },
-    MakeDirectory {
-        directory: Inode,
-        name: String,
-    },
-    Unlink {
-        directory: Inode,
-        name: String,
-    },
-    RemoveDirectory {
-        directory: Inode,
-        name: String,
-    },
-    Rename {
-        from: (Inode, String),
-        to: (Inode, String),
-    },
-    Link {
-        inode: Inode,
-        directory: Inode,
-        name: String,
-    },
-    Lookup {
-        directory: Inode,
-        name: String,
-    },
-    List {
-        directory: Inode,
-    },
-    Stat {
-        inode: Inode,
-    },
-    ChangeMode {
-        inode: Inode,
-        mode: u32,
-    },
-    Write {
-        inode: Inode,
-        cell: u32,
-        cells: u32,
-        value: Value,
-    },
-    Append {
-        inode: Inode,
-        cells: u32,
-        value: Value,
-    },
-    Truncate {
-        inode: Inode,
-        cells: u32,
-    },
-    Read {
-        inode: Inode,
-        cell: u32,
-        cells: u32,
-    },
-    Size {
-        inode: Inode,
-    },
-    Sync {
-        inode: Inode,
-    },
+pub enum Call {
+    /// open(O_CREAT), with O_EXCL if exclusive: `Node`.
+    Create { directory: Inode, name: String, exclusive: bool },
+    /// mkdir: `Node`.
+    MakeDirectory { directory: Inode, name: String },
+    /// unlink.
+    Unlink { directory: Inode, name: String },
+    /// rmdir.
+    RemoveDirectory { directory: Inode, name: String },
+    /// rename over whatever is there.
+    Rename { from: (Inode, String), to: (Inode, String) },
+    /// link.
+    Link { inode: Inode, directory: Inode, name: String },
+    /// stat of a name: `Node`.
+    Lookup { directory: Inode, name: String },
+    /// The whole listing of a directory: `Entries`.
+    List { directory: Inode },
+    /// fstat of a file: `Attributes`.
+    Stat { inode: Inode },
+    /// chmod of a file.
+    ChangeMode { inode: Inode, mode: u32 },
+    /// pwrite: the value into so many cells.
+    Write { inode: Inode, cell: u32, cells: u32, value: Value },
+    /// write with O_APPEND.
+    Append { inode: Inode, cells: u32, value: Value },
+    /// ftruncate to so many cells.
+    Truncate { inode: Inode, cells: u32 },
+    /// pread of so many cells: `Cells`.
+    Read { inode: Inode, cell: u32, cells: u32 },
+    /// fstat of a file: `Size`.
+    Size { inode: Inode },
+    /// fsync.
+    Sync { inode: Inode },
     /// Not a call: what a read saw of one cell. Each has its own moment within the read.
-    Cell {
-        inode: Inode,
-        cell: u32,
-    },
+    Cell { inode: Inode, cell: u32 },
     /// Not a call: from now on what this life had not made durable may be gone.
     Lose,
 }
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Reply {
+pub enum Reply {
+    /// It was done.
     Done,
-    /// An inode, and whether it is new.
-    Node(Inode, bool),
+    /// An inode.
+    Node(Inode),
+    /// Of a directory, without `.` and `..`.
     Entries(BTreeSet<(String, Inode)>),
-    /// Mode and links.
+    /// Mode (permission bits) and links of a file.
     Attributes(u32, u32),
+    /// What was read, up to the end of the file.
     Cells(Vec<Value>),
     /// In cells.
     Size(u32),
@@ -117,18 +87,22 @@ pub(crate) enum Reply {
 
 /// One operation.
 #[derive(Clone, Debug)]
-pub(crate) struct Operation {
-    pub(crate) life: Life,
-    pub(crate) call: Call,
-    pub(crate) reply: Reply,
-    pub(crate) begin: u64,
+pub struct Operation {
+    /// Whose it is.
+    pub life: Life,
+    /// What was asked.
+    pub call: Call,
+    /// What came back.
+    pub reply: Reply,
+    /// When it began: any number that grows with time, no two the same.
+    pub begin: u64,
     /// u64::MAX: it has not ended.
-    pub(crate) end: u64,
+    pub end: u64,
 }
 
 /// All operations, and faults of the clients that are no reply of the model.
 #[derive(Default)]
-pub(crate) struct History {
+pub struct History {
     state: Mutex<State>,
 }
 
@@ -141,12 +115,13 @@ struct State {
 }
 
 impl History {
-    pub(crate) fn new() -> Arc<Self> {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// An operation begins; its place.
-    pub(crate) fn begin(&self, life: Life, call: Call) -> usize {
+    pub fn begin(&self, life: Life, call: Call) -> usize {
         let mut state = self.state.lock();
         state.order += 1;
         let begin = state.order;
@@ -155,7 +130,7 @@ impl History {
     }
 
     /// It ends. With `Unknown` it goes on for ever.
-    pub(crate) fn end(&self, place: usize, reply: Reply) {
+    pub fn end(&self, place: usize, reply: Reply) {
         let mut state = self.state.lock();
         state.order += 1;
         state.settled += 1;
@@ -168,16 +143,17 @@ impl History {
     }
 
     /// A client saw what must never be.
-    pub(crate) fn broken(&self, what: String) {
+    pub fn broken(&self, what: String) {
         self.state.lock().broken.push(what);
     }
 
     /// Operations that ended, known or not.
-    pub(crate) fn settled(&self) -> u64 {
+    pub fn settled(&self) -> u64 {
         self.state.lock().settled
     }
 
-    pub(crate) fn take(&self) -> (Vec<Operation>, Vec<String>) {
+    /// All operations, and what [`Self::broken`] was told; the history is empty afterwards.
+    pub fn take(&self) -> (Vec<Operation>, Vec<String>) {
         let mut state = self.state.lock();
         (std::mem::take(&mut state.operations), std::mem::take(&mut state.broken))
     }
@@ -185,7 +161,7 @@ impl History {
 
 impl Call {
     /// The file whose bytes it is about.
-    pub(crate) fn file(&self) -> Option<Inode> {
+    pub fn file(&self) -> Option<Inode> {
         match self {
             Self::Write { inode, .. }
             | Self::Append { inode, .. }
@@ -198,8 +174,13 @@ impl Call {
         }
     }
 
+    /// Whether it puts bytes in memory.
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Append { .. })
+    }
+
     /// Whether it changes nothing that a program sees.
-    pub(crate) fn reads(&self) -> bool {
+    pub fn reads(&self) -> bool {
         matches!(
             self,
             Self::Read { .. }
@@ -213,7 +194,7 @@ impl Call {
     }
 
     /// Its name in statistics.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::MakeDirectory { .. } => "mkdir",

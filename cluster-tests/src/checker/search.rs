@@ -5,33 +5,23 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::history::{Call, Life, Reply};
+use super::history::Operation;
 
-/// Steps after which a search gives up.
+/// Steps after which a search gives up, and more for each operation.
 const MAX_STEPS: u64 = 3_000_000;
+const MAX_STEPS_EACH: u64 = 200;
 
 /// What an object does.
-pub(crate) trait Model {
+pub(super) trait Model {
     /// Its state.
     type State: Clone + Hash + PartialEq;
     /// The states in which it may be after a call with this reply; none: the reply is impossible.
-    fn step(&self, state: &Self::State, event: &Event) -> Vec<Self::State>;
-}
-
-/// An operation on the object.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) life: Life,
-    pub(crate) call: Call,
-    pub(crate) reply: Reply,
-    pub(crate) begin: u64,
-    /// u64::MAX: it never ended.
-    pub(crate) end: u64,
+    fn step(&self, state: &Self::State, event: &Operation) -> Vec<Self::State>;
 }
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(super) enum Verdict {
     /// There is an order; it took so many steps to find.
     Linearizable(u64),
     /// There is none. The longest order that was found, and what could not come next.
@@ -50,10 +40,56 @@ struct Frame<S> {
     placed: Vec<usize>,
 }
 
+/// Events that are not in place yet: a linked list, so that the rest of a long history is found at once.
+struct Rest {
+    /// Of each event and, last, of the list itself: its neighbours.
+    next: Vec<usize>,
+    previous: Vec<usize>,
+    /// Names the set of those in place.
+    hash: u64,
+}
+
+impl Rest {
+    fn new(events: usize) -> Self {
+        let next = (1..=events).chain([0]).collect();
+        let previous = [events].into_iter().chain(0..events).collect();
+        Self { next, previous, hash: 0 }
+    }
+
+    /// A number that looks random, of its own for each event (splitmix64).
+    fn mix(event: usize) -> u64 {
+        let mut x = (event as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn remove(&mut self, event: usize) {
+        let (previous, next) = (self.previous[event], self.next[event]);
+        self.next[previous] = next;
+        self.previous[next] = previous;
+        self.hash ^= Self::mix(event);
+    }
+
+    /// Undoes the last [`Self::remove`] that was not undone.
+    fn put_back(&mut self, event: usize) {
+        let (previous, next) = (self.previous[event], self.next[event]);
+        self.next[previous] = event;
+        self.previous[next] = event;
+        self.hash ^= Self::mix(event);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let head = self.next.len() - 1;
+        std::iter::successors(Some(self.next[head]), |event| Some(self.next[*event]))
+            .take_while(move |event| *event != head)
+    }
+}
+
 struct Search<'a, M: Model> {
     model: &'a M,
-    events: &'a [Event],
-    done: Vec<bool>,
+    events: &'a [Operation],
+    rest: Rest,
     /// Events in place that have an end.
     ended: usize,
     steps: u64,
@@ -61,15 +97,33 @@ struct Search<'a, M: Model> {
 
 impl<M: Model> Search<'_, M> {
     fn place(&mut self, event: usize) {
-        self.done[event] = true;
+        self.rest.remove(event);
         self.ended += usize::from(self.events[event].end != u64::MAX);
     }
 
     fn take_back(&mut self, placed: &[usize]) {
-        for event in placed {
-            self.done[*event] = false;
+        for event in placed.iter().rev() {
+            self.rest.put_back(*event);
             self.ended -= usize::from(self.events[*event].end != u64::MAX);
         }
+    }
+
+    /// What may come next: whatever began before the first of the rest ended.
+    fn candidates(&self) -> Vec<usize> {
+        let mut first_end = u64::MAX;
+        let mut found = Vec::new();
+        for index in self.rest.iter() {
+            let event = &self.events[index];
+            if event.begin > first_end {
+                break;
+            }
+            first_end = first_end.min(event.end);
+            found.push(index);
+        }
+        found.retain(|index| self.events[*index].begin < first_end);
+        // Those that ended first, first; what may never have happened last.
+        found.sort_by_key(|index| self.events[*index].end);
+        found
     }
 
     /// A place of the search. What only looks, and sees this very state, is put in place at once: that
@@ -77,7 +131,7 @@ impl<M: Model> Search<'_, M> {
     fn frame(&mut self, state: M::State, placed: Option<usize>) -> Frame<M::State> {
         let mut placed: Vec<usize> = placed.into_iter().collect();
         loop {
-            let candidates = candidates(self.events, &self.done);
+            let candidates = self.candidates();
             let before = placed.len();
             for event in &candidates {
                 if self.events[*event].call.reads()
@@ -96,10 +150,11 @@ impl<M: Model> Search<'_, M> {
 }
 
 /// Looks for an order. Events are sorted by their begin.
-pub(crate) fn search<M: Model>(model: &M, initial: M::State, events: &[Event]) -> Verdict {
+pub(super) fn search<M: Model>(model: &M, initial: M::State, events: &[Operation]) -> Verdict {
     let must = events.iter().filter(|event| event.end != u64::MAX).count();
-    let mut search = Search { model, events, done: vec![false; events.len()], ended: 0, steps: 0 };
-    let mut seen: HashSet<u64> = HashSet::new();
+    let max_steps = MAX_STEPS + MAX_STEPS_EACH * events.len() as u64;
+    let mut search = Search { model, events, rest: Rest::new(events.len()), ended: 0, steps: 0 };
+    let mut seen: HashSet<(u64, u64)> = HashSet::new();
     let mut best: (usize, Vec<String>) = (0, Vec::new());
     let first = search.frame(initial, None);
     let mut stack = vec![first];
@@ -118,7 +173,7 @@ pub(crate) fn search<M: Model>(model: &M, initial: M::State, events: &[Event]) -
             continue;
         };
         search.steps += 1;
-        if search.steps > MAX_STEPS {
+        if search.steps > max_steps {
             return Verdict::Undecided;
         }
         let mut outcomes = model.step(&frame.state, &events[event]);
@@ -130,7 +185,7 @@ pub(crate) fn search<M: Model>(model: &M, initial: M::State, events: &[Event]) -
         let state = outcomes.swap_remove(frame.outcome);
         frame.outcome += 1;
         search.place(event);
-        if seen.insert(fingerprint(&search.done, &state)) {
+        if seen.insert((search.rest.hash, hash_of(&state))) {
             let next = search.frame(state, Some(event));
             stack.push(next);
         } else {
@@ -140,27 +195,8 @@ pub(crate) fn search<M: Model>(model: &M, initial: M::State, events: &[Event]) -
     Verdict::Impossible { longest: best.0, next: best.1 }
 }
 
-/// What may come next: whatever began before the first of the rest ended.
-fn candidates(events: &[Event], done: &[bool]) -> Vec<usize> {
-    let rest = || events.iter().enumerate().filter(|(index, _)| !done[*index]);
-    let mut first_end = u64::MAX;
-    let mut found = Vec::new();
-    for (index, event) in rest() {
-        if event.begin > first_end {
-            break;
-        }
-        first_end = first_end.min(event.end);
-        found.push(index);
-    }
-    found.retain(|index| events[*index].begin < first_end);
-    // Those that ended first, first; what may never have happened last.
-    found.sort_by_key(|index| events[*index].end);
-    found
-}
-
-fn fingerprint<S: Hash>(done: &[bool], state: &S) -> u64 {
+fn hash_of<S: Hash>(state: &S) -> u64 {
     let mut hasher = DefaultHasher::new();
-    done.hash(&mut hasher);
     state.hash(&mut hasher);
     hasher.finish()
 }

@@ -13,7 +13,7 @@ use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{AttributeChanges, NewNode, TimeChange, XattrMode};
+use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, TimeChange, XattrMode};
 use cairn_mount::filesystem::Filesystem;
 use cairn_mount::kernel_caches::KernelCaches;
 use parking_lot::Mutex;
@@ -294,4 +294,26 @@ async fn no_look_is_older_than_what_was_done_before_it() {
     }
     writer.await.unwrap();
     assert!(looks > 100);
+}
+
+/// A create of a name that exists opens that file. The registration of its last use may be given back at
+/// the same moment, and the two messages overtake each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_of_a_file_that_is_being_released_leaves_it_registered() {
+    let cluster = Arc::new(FakeCluster::default());
+    let mount = mount(&cluster).await;
+    let (inode, handle) = create(&mount.filesystem, "f").await;
+    mount.filesystem.release(handle);
+    cluster.jitter_ms.store(12, Ordering::SeqCst);
+    for round in 0..60 {
+        // The registration is given back 30 to 55 ms after its last use.
+        tokio::time::sleep(Duration::from_millis(24 + round % 24)).await;
+        let (_, handle) = create(&mount.filesystem, "f").await;
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        let registered = cluster.state.lock().opens.contains(&(inode, mount.session, OpenMode::Write));
+        assert!(registered, "round {round}: the cluster does not know that the file is in use");
+        write(&mount.filesystem, handle, 0, &[round as u8]).await;
+        sync(&mount.filesystem, handle).await.unwrap();
+        mount.filesystem.release(handle);
+    }
 }

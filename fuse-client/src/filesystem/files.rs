@@ -99,6 +99,9 @@ impl Filesystem {
             return Err(FsError::Stale.into());
         }
         let shown = pin.file().observe(attributes);
+        // A file that was there already: a release of its registration may be on its way, and may have
+        // been carried out after this create. Whoever has the lock knows which it is.
+        let pin = if created { pin } else { self.register(request, pin).await? };
         Ok((shown, self.add_handle(pin, options)))
     }
 
@@ -116,10 +119,13 @@ impl Filesystem {
             }
         };
         let pin = self.files.pin(attributes.inode, mode);
-        let extents = created.then(Vec::new);
-        self.registered(pin.file(), mode, question, Opened { attributes, exclusive, extents });
         if created {
+            let extents = Some(Vec::new());
+            self.registered(pin.file(), mode, question, Opened { attributes, exclusive, extents });
             pin.file().lock().no_capability = true;
+        } else {
+            // A lease that came with it is not used: it is given up when it is asked for.
+            self.leases.lock().exclusive_answered(question, Some(attributes.inode));
         }
         Ok((attributes, created, pin))
     }

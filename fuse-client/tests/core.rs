@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::protocol::metadata::AttributeChanges;
+use cairn_common::protocol::metadata::{AllocateMode, AttributeChanges};
 use cairn_mount::filesystem::Filesystem;
 use proptest::prelude::*;
 use support::{FakeCluster, append, caller, create, mount, read_write, sync, until, write};
@@ -20,6 +20,8 @@ enum Step {
     Write { file: usize, offset: u64, length: usize, seed: u8 },
     Read { file: usize, offset: u64, length: u32 },
     Truncate { file: usize, size: u64 },
+    Allocate { file: usize, offset: u64, length: u64, mode: AllocateMode },
+    Copy { from: usize, offset: u64, file: usize, to: u64, length: u64 },
     Sync { file: usize },
     Reopen { file: usize },
     Size { file: usize },
@@ -37,6 +39,10 @@ fn lengths() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 1usize..5000, 2 => 1usize..300_000, 1 => (4usize << 20)..(5 << 20)]
 }
 
+fn allocate_mode() -> impl Strategy<Value = AllocateMode> {
+    prop_oneof![Just(AllocateMode::Fill), Just(AllocateMode::Zero), Just(AllocateMode::Punch)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let file = 0usize..2;
     prop_oneof![
@@ -44,6 +50,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(file, offset, length, seed)| Step::Write { file, offset, length, seed }),
         6 => (file.clone(), offsets(), 1u32..400_000).prop_map(|(file, offset, length)| Step::Read { file, offset, length }),
         2 => (file.clone(), prop_oneof![Just(0), offsets()]).prop_map(|(file, size)| Step::Truncate { file, size }),
+        2 => (file.clone(), offsets(), 1u64..6 << 20, allocate_mode())
+            .prop_map(|(file, offset, length, mode)| Step::Allocate { file, offset, length, mode }),
+        2 => (file.clone(), offsets(), file.clone(), offsets(), 1u64..6 << 20)
+            .prop_map(|(from, offset, file, to, length)| Step::Copy { from, offset, file, to, length }),
         2 => file.clone().prop_map(|file| Step::Sync { file }),
         1 => file.clone().prop_map(|file| Step::Reopen { file }),
         1 => file.prop_map(|file| Step::Size { file }),
@@ -115,6 +125,41 @@ async fn run(steps: Vec<Step>) {
                 let attributes = patiently(|| filesystem.set_attributes(caller(), *inode, changes)).await;
                 assert_eq!(attributes.size, size, "step {number}");
                 model.resize(size as usize, 0);
+            }
+            Step::Allocate { file, offset, length, mode } => {
+                let (_, handle, model) = &mut files[file];
+                let handle = filesystem.handle(*handle).unwrap();
+                patiently(|| filesystem.allocate(caller(), &handle, (offset, length), mode, false)).await;
+                let end = (offset + length) as usize;
+                if mode != AllocateMode::Punch && model.len() < end {
+                    model.resize(end, 0);
+                }
+                if mode != AllocateMode::Fill {
+                    let end = end.min(model.len());
+                    model[(offset as usize).min(end)..end].fill(0);
+                }
+            }
+            Step::Copy { from, offset, file, to, length } => {
+                let handles = [from, file].map(|file| filesystem.handle(files[file].1).unwrap());
+                if from == file && offset.abs_diff(to) < length {
+                    continue;
+                }
+                let copied = patiently(|| {
+                    filesystem.copy_range(RequestId::random(), (&handles[0], offset), (&handles[1], to), length)
+                });
+                let copied = copied.await as usize;
+                let source = &files[from].2;
+                let begin = (offset as usize).min(source.len());
+                let bytes =
+                    source[begin..(offset + length).min(source.len() as u64).max(begin as u64) as usize].to_vec();
+                assert_eq!(copied, bytes.len(), "step {number}: {step:?}");
+                let (model, to) = (&mut files[file].2, to as usize);
+                if copied > 0 && model.len() < to + copied {
+                    model.resize(to + copied, 0);
+                }
+                if copied > 0 {
+                    model[to..to + copied].copy_from_slice(&bytes);
+                }
             }
             Step::Sync { file } => {
                 let (inode, handle, model) = &files[file];

@@ -273,6 +273,36 @@ pub enum Mutation {
         /// Full name.
         name: Bytes,
     },
+    /// Allocates a range of a file, or makes it read as zeros: fallocate(2). Result: `Ranged`. Clears suid
+    /// and sgid as a write does. `Invalid` for a length of 0.
+    Allocate {
+        /// The file.
+        inode: InodeId,
+        /// Where the range begins, in bytes.
+        offset: u64,
+        /// Its length, in bytes.
+        length: u64,
+        /// What becomes of it.
+        mode: AllocateMode,
+        /// The file's length stays. What of the range lies behind it is then left alone: nothing can be
+        /// allocated there.
+        keep_size: bool,
+    },
+    /// Makes a range of a file show the bytes of a range of a file: copy_file_range(2). Blocks are shared,
+    /// holes stay holes. Result: `Ranged`; 0 bytes at the end of the source. `Invalid` for ranges of one
+    /// file that overlap. Clears suid and sgid as a write does.
+    CopyRange {
+        /// The file that is copied from.
+        source: InodeId,
+        /// Where its range begins, in bytes.
+        source_offset: u64,
+        /// The file that is copied to.
+        inode: InodeId,
+        /// Where its range begins, in bytes.
+        offset: u64,
+        /// Length of both, in bytes.
+        length: u64,
+    },
 }
 
 /// How a file is opened.
@@ -294,6 +324,17 @@ pub enum RenameMode {
     NoReplace,
     /// RENAME_EXCHANGE: both must exist.
     Exchange,
+}
+
+/// What becomes of a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AllocateMode {
+    /// Holes in it are allocated and read as zeros; bytes stay.
+    Fill,
+    /// All of it is allocated and reads as zeros.
+    Zero,
+    /// It becomes a hole. The file's length stays.
+    Punch,
 }
 
 /// What setting an extended attribute does about an existing one.
@@ -509,6 +550,14 @@ pub enum MutationResult {
         attributes: Attributes,
         /// Offset at which an append landed, else 0.
         appended_at: u64,
+    },
+    /// A range was dealt with, from its beginning on.
+    Ranged {
+        /// New attributes of the file that changed.
+        attributes: Attributes,
+        /// How many bytes of it. Fewer than asked for when the range has more than
+        /// `MAX_EXTENTS_PER_MESSAGE` extents: the rest is to be asked for again.
+        done: u64,
     },
 }
 

@@ -14,6 +14,7 @@ use cairn_common::protocol::metadata::{
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
+use crate::open_files::FileState;
 
 impl Filesystem {
     /// Attributes of an inode.
@@ -56,7 +57,19 @@ impl Filesystem {
             let result = self.change(request, mutation).await?;
             return attributes_of(result).map(|fresh| self.observe(fresh));
         };
-        let filesystem = self.clone();
+        let fresh = attributes_of(self.change_behind_writes(request, &file, mutation).await?)?;
+        Ok(file.observe(fresh))
+    }
+
+    /// A change of a file's bytes or length, behind all that was written before it. It goes on if the
+    /// future is dropped.
+    pub(super) async fn change_behind_writes(
+        self: &Arc<Self>,
+        request: RequestId,
+        file: &Arc<FileState>,
+        mutation: Mutation,
+    ) -> Result<MutationResult, ClientError> {
+        let (filesystem, file) = (self.clone(), file.clone());
         let change = tokio::spawn(async move {
             let _ordering = file.ordering.clone().lock_owned().await;
             {
@@ -67,10 +80,16 @@ impl Filesystem {
                     return Err(error);
                 }
             }
-            let fresh = attributes_of(filesystem.submit(request, mutation).await?)?;
-            Ok(file.observe(fresh))
+            let result = filesystem.submit(request, mutation).await?;
+            // Before a later change of the file can begin.
+            if let MutationResult::Attributes(fresh) | MutationResult::Ranged { attributes: fresh, .. } = &result {
+                file.lock().merge(*fresh);
+            }
+            Ok(result)
         });
-        change.await.unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("setattr: {error}") }))
+        change
+            .await
+            .unwrap_or_else(|error| Err(ClientError::Protocol { reason: format!("a change of a file: {error}") }))
     }
 
     /// Under the exclusive lease times wait for the next flush.

@@ -7,6 +7,7 @@ pub mod directories;
 pub mod files;
 pub mod from_memory;
 pub mod names;
+pub mod ranges;
 mod recalls;
 pub mod seek;
 pub mod session_events;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cairn_common::clock::Timestamp;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{Attributes, NewNode, NodeKind, TimeChange, XattrMode};
+use cairn_common::protocol::metadata::{AllocateMode, Attributes, NewNode, NodeKind, TimeChange, XattrMode};
 use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
 
 use crate::filesystem::files::OpenOptions;
@@ -109,6 +109,19 @@ pub(super) fn time_change(time: TimeOrNow) -> TimeChange {
 
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::from_system(time)
+}
+
+/// What fallocate's flags ask for, and whether the file keeps its size; None for what is not offered.
+pub(super) fn allocate_mode(flags: i32) -> Option<(AllocateMode, bool)> {
+    let keep_size = flags & libc::FALLOC_FL_KEEP_SIZE != 0;
+    let mode = match flags & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => AllocateMode::Fill,
+        libc::FALLOC_FL_ZERO_RANGE => AllocateMode::Zero,
+        // Linux allows it only together with KEEP_SIZE.
+        libc::FALLOC_FL_PUNCH_HOLE if keep_size => AllocateMode::Punch,
+        _ => return None,
+    };
+    Some((mode, keep_size))
 }
 
 pub(super) fn xattr_mode(flags: i32) -> Result<XattrMode, FsError> {

@@ -18,7 +18,9 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert::{bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode};
+use super::convert::{
+    allocate_mode, bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode,
+};
 use super::dispatch::finish;
 use super::replies::{fopen_flags, reply_attr, reply_empty, reply_lookup, reply_made, reply_xattr};
 use super::unmounting::bounded_for_unmount;
@@ -28,6 +30,8 @@ use crate::filesystem::Caller;
 
 /// Largest write of the kernel in one request, in bytes.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
+/// Most bytes that one copy_file_range answers for: a multiple of every block size below 4 GiB.
+const MAX_COPY_BYTES: u32 = 1 << 31;
 /// Requests that the kernel sends without waiting (read-ahead, asynchronous direct IO).
 const MAX_BACKGROUND: u16 = 128;
 /// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
@@ -493,33 +497,50 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
-        _fh: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        // ENOSYS: the kernel answers EOPNOTSUPP by itself from now on, and programs write zeros.
-        reply.error(Errno::ENOSYS);
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let (mode, keep_size) = match allocate_mode(mode) {
+            Some(mode) => mode,
+            None => return reply.error(Errno::EOPNOTSUPP),
+        };
+        let work = async move {
+            let handle = filesystem.handle(fh.0)?;
+            filesystem.allocate(caller, &handle, (offset, length), mode, keep_size).await
+        };
+        self.run("fallocate", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino_in: INodeNo,
-        _fh_in: FileHandle,
-        _offset_in: u64,
+        fh_in: FileHandle,
+        offset_in: u64,
         _ino_out: INodeNo,
-        _fh_out: FileHandle,
-        _offset_out: u64,
-        _len: u64,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        // ENOSYS: the kernel copies through its cache from now on.
-        reply.error(Errno::ENOSYS);
+        let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        // The answer has no room for more; programs go on from there.
+        let length = len.min(u64::from(MAX_COPY_BYTES));
+        let work = async move {
+            let (source, to) = (filesystem.handle(fh_in.0)?, filesystem.handle(fh_out.0)?);
+            filesystem.copy_range(request, (&source, offset_in), (&to, offset_out), length).await
+        };
+        self.run("copy_file_range", request, work, |result| match result {
+            Ok(copied) => reply.written(copied as u32),
+            Err(errno) => reply.error(errno),
+        });
     }
 }
 

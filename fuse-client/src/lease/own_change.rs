@@ -71,7 +71,9 @@ impl Touch {
             | Mutation::SetAttributes { inode, .. }
             | Mutation::Commit { inode, .. }
             | Mutation::SetXattr { inode, .. }
-            | Mutation::RemoveXattr { inode, .. } => touch.inodes.push(*inode),
+            | Mutation::RemoveXattr { inode, .. }
+            | Mutation::Allocate { inode, .. }
+            | Mutation::CopyRange { inode, .. } => touch.inodes.push(*inode),
             // Registrations and leases only.
             Mutation::GiveUpExclusive { .. } | Mutation::Release { .. } => {}
         }

@@ -11,7 +11,8 @@ use cairn_common::limits::INLINE_MAX_BYTES;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
-    Attributes, DirectoryEntry, Mutation, MutationResult, NewNode, NodeKind, OpenMode, Query, QueryResult, TimeChange,
+    AllocateMode, Attributes, DirectoryEntry, Mutation, MutationResult, NewNode, NodeKind, OpenMode, Query,
+    QueryResult, Statfs, TimeChange,
 };
 
 pub(crate) struct State {
@@ -121,7 +122,9 @@ impl State {
             Mutation::SetAttributes { inode, .. }
             | Mutation::Commit { inode, .. }
             | Mutation::SetXattr { inode, .. }
-            | Mutation::RemoveXattr { inode, .. } => drop(touched.insert(*inode)),
+            | Mutation::RemoveXattr { inode, .. }
+            | Mutation::Allocate { inode, .. }
+            | Mutation::CopyRange { inode, .. } => drop(touched.insert(*inode)),
             Mutation::Open { .. } | Mutation::GiveUpExclusive { .. } | Mutation::Release { .. } => {}
         }
         let last = last.filter(|inode| self.nodes.get(inode).is_some_and(|node| node.attributes.links == 1));
@@ -274,6 +277,33 @@ impl State {
                 node.attributes.ctime = now;
                 MutationResult::Done
             }
+            Mutation::Allocate { inode, offset, length, mode, keep_size } => {
+                let node = self.node(inode)?;
+                if !keep_size && mode != AllocateMode::Punch {
+                    node.attributes.size = node.attributes.size.max(offset + length);
+                }
+                let end = (offset + length).min(node.attributes.size);
+                // What it allocates reads as the zeros of a hole does.
+                if mode != AllocateMode::Fill {
+                    node.cut(offset, end);
+                }
+                node.ranged(now, length)
+            }
+            Mutation::CopyRange { source, source_offset, inode, offset, length } => {
+                let from = self.node(source)?;
+                let end = (source_offset + length).min(from.attributes.size).max(source_offset);
+                let parts: Vec<Extent> = from.extents.values().filter_map(|e| e.slice(source_offset, end)).collect();
+                let node = self.node(inode)?;
+                node.cut(offset, offset + (end - source_offset));
+                for part in parts {
+                    let offset = part.offset - source_offset + offset;
+                    node.extents.insert(offset, Extent { offset, ..part });
+                }
+                if end > source_offset {
+                    node.attributes.size = node.attributes.size.max(offset + (end - source_offset));
+                }
+                node.ranged(now, end - source_offset)
+            }
             other => panic!("the test cluster does not know {other:?}"),
         };
         Ok((result, None))
@@ -394,7 +424,10 @@ impl State {
                 about.extend(entries.iter().filter(|entry| entry.attributes.is_some()).map(|entry| entry.inode));
                 QueryResult::Entries { entries, end, last_cookie: u64::MAX }
             }
-            Query::Statfs => panic!("the test cluster has no space"),
+            Query::Statfs => {
+                let (total_bytes, free_bytes, inodes) = (1 << 40, 1 << 40, self.nodes.len() as u64);
+                QueryResult::Statfs(Statfs { total_bytes, free_bytes, inodes })
+            }
         })
     }
 
@@ -448,6 +481,12 @@ fn first_name() -> Name {
 }
 
 impl Node {
+    fn ranged(&mut self, now: Timestamp, done: u64) -> MutationResult {
+        self.attributes.data_version.0 += 1;
+        (self.attributes.mtime, self.attributes.ctime) = (now, now);
+        MutationResult::Ranged { attributes: self.attributes, done }
+    }
+
     fn cut(&mut self, from: u64, to: u64) {
         let touched: Vec<u64> =
             self.extents.iter().filter(|(_, e)| e.offset < to && e.end() > from).map(|(o, _)| *o).collect();

@@ -176,3 +176,64 @@ pub(crate) fn cut(state: &mut State<'_, '_>, id: InodeId, inode: &mut Inode, siz
     }
     Ok(())
 }
+
+/// Makes `[from, to)` a hole, as far as at most `most` extents reach; answers how far that is. The caller
+/// stores the inode.
+pub(crate) fn clear(
+    state: &mut State<'_, '_>,
+    id: InodeId,
+    inode: &mut Inode,
+    (from, to): (u64, u64),
+    most: usize,
+) -> Result<u64, StorageError> {
+    let (extents, to) = some_touching(state.view(), id, inode, (from, to), most)?;
+    for extent in &extents {
+        remove(state, id, inode, extent)?;
+        for rest in [extent.slice(0, from), extent.slice(to, u64::MAX)].into_iter().flatten() {
+            insert(state, id, inode, &rest)?;
+        }
+    }
+    Ok(to)
+}
+
+/// Allocates the holes in `[from, to)`, as far as at most `most` extents reach; answers how far that is.
+/// The caller stores the inode.
+pub(crate) fn fill(
+    state: &mut State<'_, '_>,
+    id: InodeId,
+    inode: &mut Inode,
+    (from, to): (u64, u64),
+    most: usize,
+) -> Result<u64, StorageError> {
+    let (extents, to) = some_touching(state.view(), id, inode, (from, to), most)?;
+    let mut at = from;
+    let taken = extents.iter().map(|extent| (extent.offset.max(from), extent.end().min(to)));
+    for (begin, end) in taken.chain([(to, to)]) {
+        if at < begin {
+            let hole = Extent { offset: at, length: begin - at, content: ExtentContent::Unwritten };
+            insert(state, id, inode, &hole)?;
+        }
+        at = end;
+    }
+    Ok(to)
+}
+
+/// The first `most` extents that touch `[from, to)`, and the end of the range that these are all of.
+pub(crate) fn some_touching(
+    view: &dyn ReadView,
+    id: InodeId,
+    inode: &Inode,
+    (from, to): (u64, u64),
+    most: usize,
+) -> Result<(Vec<Extent>, u64), StorageError> {
+    let (mut extents, mut end) = (Vec::new(), to);
+    visit(view, id, inode, (from, to), &mut |extent| {
+        if extents.len() == most {
+            end = extent.offset;
+            return ControlFlow::Break(());
+        }
+        extents.push(extent);
+        ControlFlow::Continue(())
+    })?;
+    Ok((extents, end))
+}

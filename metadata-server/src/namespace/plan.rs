@@ -50,7 +50,14 @@ pub fn plan(view: &dyn ReadView, mutation: &Mutation) -> Result<Vec<Touch>, Stor
         Mutation::SetAttributes { inode, .. }
         | Mutation::Commit { inode, .. }
         | Mutation::SetXattr { inode, .. }
-        | Mutation::RemoveXattr { inode, .. } => plan.touch(*inode, false)?,
+        | Mutation::RemoveXattr { inode, .. }
+        | Mutation::Allocate { inode, .. } => plan.touch(*inode, false)?,
+        Mutation::CopyRange { source, inode, .. } => {
+            plan.touch(*inode, false)?;
+            if source != inode {
+                plan.show(*source, false)?;
+            }
+        }
         Mutation::Link { inode, parent, .. } => {
             plan.touch(*inode, false)?;
             plan.touch(*parent, false)?;

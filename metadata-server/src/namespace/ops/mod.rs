@@ -10,6 +10,7 @@ mod link;
 mod mutate;
 mod opens;
 mod partition_rows;
+mod ranges;
 mod rename;
 mod repair;
 mod sessions;

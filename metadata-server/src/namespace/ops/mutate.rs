@@ -8,6 +8,7 @@ use cairn_common::protocol::metadata::{Mutation, MutationResult, Stamp};
 
 use super::commit::{self, Commit};
 use super::create::{self, Create};
+use super::ranges::{self, Range};
 use super::rename::{self, Place};
 use super::{link, opens, set_attributes, unlink, xattr};
 use crate::namespace::command::Outcome;
@@ -113,5 +114,12 @@ fn perform(
         ),
         Mutation::SetXattr { inode, name, value, mode } => xattr::set(state, *inode, name, value, *mode),
         Mutation::RemoveXattr { inode, name } => xattr::remove(state, *inode, name),
+        Mutation::Allocate { inode, offset, length, mode, keep_size } => {
+            ranges::allocate(state, Range { inode: *inode, offset: *offset, length: *length }, *mode, *keep_size)
+        }
+        Mutation::CopyRange { source, source_offset, inode, offset, length } => {
+            let to = Range { inode: *inode, offset: *offset, length: *length };
+            ranges::copy(state, *source, *source_offset, to)
+        }
     }
 }

@@ -238,6 +238,12 @@ impl Model {
             }
             Mutation::SetXattr { inode, name, value, mode } => self.set_xattr(time, *inode, name, value, *mode),
             Mutation::RemoveXattr { inode, name } => self.remove_xattr(time, *inode, name),
+            Mutation::Allocate { inode, offset, length, mode, keep_size } => {
+                self.allocate(time, *inode, (*offset, *length), *mode, *keep_size)
+            }
+            Mutation::CopyRange { source, source_offset, inode, offset, length } => {
+                self.copy_range(time, (*source, *source_offset), (*inode, *offset), *length)
+            }
         }
     }
 }

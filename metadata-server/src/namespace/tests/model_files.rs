@@ -6,7 +6,9 @@ use cairn_common::extent::{ExtentContent, NewExtent};
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_STAMP_AHEAD};
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{AttributeChanges, MutationResult, NodeKind, TimeChange, XattrMode};
+use cairn_common::protocol::metadata::{
+    AllocateMode, AttributeChanges, MutationResult, NodeKind, TimeChange, XattrMode,
+};
 
 use super::model::{ATIME, Answer, CTIME, MTIME, Model};
 
@@ -111,6 +113,70 @@ impl Model {
             attributes: self.attributes(id),
             appended_at: if append { old_size as u64 } else { 0 },
         })
+    }
+
+    pub(super) fn allocate(
+        &mut self,
+        time: Timestamp,
+        id: InodeId,
+        (offset, length): (u64, u64),
+        mode: AllocateMode,
+        keep_size: bool,
+    ) -> Answer {
+        let id = self.file(id)?;
+        let end = offset.checked_add(length).filter(|end| *end <= MODEL_FILE_MAX).ok_or(FsError::FileTooBig)?;
+        if length == 0 {
+            return Err(FsError::Invalid);
+        }
+        let bytes = &mut self.node(id).bytes;
+        if !keep_size && mode != AllocateMode::Punch && bytes.len() < end as usize {
+            bytes.resize(end as usize, None);
+        }
+        for byte in bytes.iter_mut().take(end as usize).skip(offset as usize) {
+            *byte = match mode {
+                AllocateMode::Fill => byte.or(Some(0)),
+                AllocateMode::Zero => Some(0),
+                AllocateMode::Punch => None,
+            };
+        }
+        self.ranged(time, id, length)
+    }
+
+    pub(super) fn copy_range(
+        &mut self,
+        time: Timestamp,
+        (source, from): (InodeId, u64),
+        (id, offset): (InodeId, u64),
+        length: u64,
+    ) -> Answer {
+        let (source, id) = (self.file(source)?, self.file(id)?);
+        let until = |offset: u64| offset.checked_add(length).filter(|end| *end <= MODEL_FILE_MAX);
+        let source_end = until(from).ok_or(FsError::FileTooBig)?;
+        let end = until(offset).ok_or(FsError::FileTooBig)?;
+        if source == id && from < end && offset < source_end {
+            return Err(FsError::Invalid);
+        }
+        let bytes = self.nodes[&source].bytes.clone();
+        let copied: Vec<_> = bytes.into_iter().take(source_end as usize).skip(from as usize).collect();
+        if copied.is_empty() {
+            return Ok(MutationResult::Ranged { attributes: self.attributes(id), done: 0 });
+        }
+        let bytes = &mut self.node(id).bytes;
+        let (begin, end) = (offset as usize, offset as usize + copied.len());
+        if bytes.len() < end {
+            bytes.resize(end, None);
+        }
+        bytes[begin..end].copy_from_slice(&copied);
+        self.ranged(time, id, copied.len() as u64)
+    }
+
+    fn ranged(&mut self, time: Timestamp, id: u64, done: u64) -> Answer {
+        let node = self.node(id);
+        node.data_version += 1;
+        node.mode = without_suid_sgid(node.mode);
+        node.times[MTIME] = time;
+        node.times[CTIME] = time;
+        Ok(MutationResult::Ranged { attributes: self.attributes(id), done })
     }
 
     pub(super) fn set_xattr(

@@ -305,7 +305,8 @@ fn comparable(answer: &Answer, exact: bool) -> Answer {
         Ok(
             MutationResult::Attributes(attributes)
             | MutationResult::Node { attributes, .. }
-            | MutationResult::Committed { attributes, .. },
+            | MutationResult::Committed { attributes, .. }
+            | MutationResult::Ranged { attributes, .. },
         ) => *attributes = same(*attributes, exact),
         Ok(MutationResult::Opened { attributes, extents, .. }) => {
             *attributes = same(*attributes, exact);

@@ -9,7 +9,7 @@ use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
 use cairn_common::ids::{InodeId, PoolId, TableEpoch};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{
-    AttributeChanges, Mutation, NewNode, NodeKind, OpenMode, RenameMode, TimeChange, XattrMode,
+    AllocateMode, AttributeChanges, Mutation, NewNode, NodeKind, OpenMode, RenameMode, TimeChange, XattrMode,
 };
 use proptest::prelude::*;
 
@@ -42,6 +42,8 @@ pub(super) enum Change {
     Commit { file: u16, start: u8, pieces: Vec<Piece>, append: bool, minimum: u8, mtime: Option<i8> },
     SetXattr { inode: u16, name: u8, value: u8, mode: u8 },
     RemoveXattr { inode: u16, name: u8 },
+    Allocate { file: u16, offset: u8, length: u8, mode: u8 },
+    CopyRange { source: u16, source_offset: u8, file: u16, offset: u8, length: u8 },
 }
 
 #[derive(Clone, Debug)]
@@ -127,6 +129,17 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (any::<u16>(), any::<u8>(), any::<u8>(), any::<u8>())
             .prop_map(|(inode, name, value, mode)| Change::SetXattr { inode, name, value, mode }),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(inode, name)| Change::RemoveXattr { inode, name }),
+        6 => (any::<u16>(), any::<u8>(), any::<u8>(), any::<u8>())
+            .prop_map(|(file, offset, length, mode)| Change::Allocate { file, offset, length, mode }),
+        6 => (any::<u16>(), any::<u8>(), any::<u16>(), any::<u8>(), any::<u8>()).prop_map(
+            |(source, source_offset, file, offset, length)| Change::CopyRange {
+                source,
+                source_offset,
+                file,
+                offset,
+                length,
+            }
+        ),
     ]
 }
 
@@ -206,6 +219,20 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
         Change::RemoveXattr { inode, name } => {
             Mutation::RemoveXattr { inode: pick(model, *inode, NodeKind::File), name: xattr_name(*name) }
         }
+        Change::Allocate { file, offset, length, mode } => Mutation::Allocate {
+            inode: pick(model, *file, NodeKind::File),
+            offset: far_or(*offset),
+            length: u64::from(length / 2),
+            mode: [AllocateMode::Fill, AllocateMode::Zero, AllocateMode::Punch][usize::from(mode % 3)],
+            keep_size: mode / 3 % 2 == 0,
+        },
+        Change::CopyRange { source, source_offset, file, offset, length } => Mutation::CopyRange {
+            source: pick(model, *source, NodeKind::File),
+            source_offset: far_or(*source_offset),
+            inode: pick(model, *file, NodeKind::File),
+            offset: far_or(*offset),
+            length: u64::from(length / 2),
+        },
     }
 }
 
@@ -217,6 +244,11 @@ fn pick(model: &Model, pick: u16, kind: NodeKind) -> InodeId {
         return InodeId(which as u64 % (model.last_inode + 2));
     }
     InodeId(fitting[which % fitting.len().min(6)])
+}
+
+/// Mostly within a small file, now and then where no file can be.
+fn far_or(offset: u8) -> u64 {
+    if offset == 255 { u64::MAX - 7 } else { u64::from(offset) }
 }
 
 fn name_of(pick: u8) -> Name {

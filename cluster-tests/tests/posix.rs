@@ -156,6 +156,14 @@ fn sparse_files(one: &Path, two: &Path) {
     assert_eq!(&bytes, b"\0\0\0\0\0\0\0middle\0\0\0\0\0\0\0");
     file.read_exact_at(&mut bytes, (1 << 40) - 20).expect("read");
     assert_eq!(&bytes, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0end");
+    // As far as Linux allows, and no search walks through the nothing before it.
+    let far = File::options().read(true).write(true).create_new(true).open(one.join("far")).expect("create");
+    let last = i64::MAX as u64 - 1;
+    far.write_all_at(b"x", last).expect("write at the largest offset");
+    let begun = std::time::Instant::now();
+    assert_eq!(rustix::fs::seek(&far, rustix::fs::SeekFrom::Data(0)), Ok(last));
+    assert_eq!(rustix::fs::seek(&far, rustix::fs::SeekFrom::Hole(1)), Ok(1));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "a search of {:?}", begun.elapsed());
 }
 
 fn files_without_a_name(one: &Path, two: &Path) {
@@ -214,6 +222,9 @@ fn xattrs(one: &Path, two: &Path) {
     rustix::fs::removexattr(&here, "user.one").expect("remove");
     assert_eq!(get("user.one"), Err(rustix::io::Errno::NODATA));
     assert_eq!(rustix::fs::removexattr(&there, "user.one"), Err(rustix::io::Errno::NODATA));
+    let refused = |name: &str| rustix::fs::setxattr(&here, name, b"1", XattrFlags::empty()).expect_err(name);
+    assert_eq!(refused("nowhere.a"), rustix::io::Errno::OPNOTSUPP);
+    assert_eq!(refused("user."), rustix::io::Errno::INVAL);
 }
 
 fn symlinks_and_nodes(one: &Path, two: &Path) {

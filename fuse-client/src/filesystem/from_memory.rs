@@ -11,7 +11,7 @@ use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Attributes, OpenMode};
 
 use super::Filesystem;
-use super::xattrs::{ACL_PREFIX, CAPABILITY};
+use super::xattrs::{CAPABILITY, check_name};
 use crate::lease::KnownName;
 use crate::open_files::Pin;
 
@@ -52,8 +52,8 @@ impl Filesystem {
 
     /// An extended attribute, or why there is none.
     pub fn try_xattr(&self, inode: InodeId, name: &[u8]) -> Option<Result<Bytes, ClientError>> {
-        if name.starts_with(ACL_PREFIX) {
-            return Some(Err(FsError::NotSupported.into()));
+        if let Err(error) = check_name(name) {
+            return Some(Err(error.into()));
         }
         if name == CAPABILITY
             && let Some(file) = self.files.get(inode)

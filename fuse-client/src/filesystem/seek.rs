@@ -10,9 +10,6 @@ use cairn_common::protocol::FsError;
 use super::Filesystem;
 use crate::open_files::FileHandle;
 
-/// Extents are looked at in steps of this length, in bytes.
-const STEP: u64 = 1 << 30;
-
 impl Filesystem {
     /// The first offset of data (`data`) or of a hole from `offset` on; the end of the file is a hole.
     pub async fn seek(
@@ -30,8 +27,8 @@ impl Filesystem {
         }
         let mut at = offset;
         while at < attributes.size {
-            let to = attributes.size.min(at.saturating_add(STEP));
-            let extents = self.extents(request, file, Some(attributes.data_version), at, to).await?;
+            let range = (at, attributes.size);
+            let (extents, to) = self.extents_page(request, file, Some(attributes.data_version), range).await?;
             for extent in extents.iter().filter(|extent| !matches!(extent.content, ExtentContent::Unwritten)) {
                 if data {
                     return Ok(extent.offset.max(at));

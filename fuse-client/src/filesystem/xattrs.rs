@@ -12,7 +12,8 @@ use cairn_common::protocol::metadata::{Mutation, Query, QueryResult, XattrMode};
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
 
-pub(super) const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+/// Namespaces of extended attributes. Not "system.": access control lists are not kept (yet).
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// The kernel asks for it before every write.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
@@ -91,9 +92,34 @@ impl Filesystem {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), FsError> {
-    if name.starts_with(ACL_PREFIX) {
-        return Err(FsError::NotSupported);
+/// What Linux checks before a file system sees a name, and FUSE does not: that its namespace exists and
+/// something follows it. Who may use it the kernel checks itself.
+pub(super) fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES {
+        return Err(FsError::Range);
     }
-    if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES { Err(FsError::Range) } else { Ok(()) }
+    let rest = NAMESPACES.iter().find_map(|namespace| name.strip_prefix(*namespace));
+    match rest {
+        None => Err(FsError::NotSupported),
+        Some([]) => Err(FsError::Invalid),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_as_linux_does_it() {
+        for name in ["user.a", "trusted.a", "security.a.b"] {
+            assert_eq!(check_name(name.as_bytes()), Ok(()), "{name}");
+        }
+        for name in ["bad.a", "user", "system.posix_acl_access", "system.a", ".user.a"] {
+            assert_eq!(check_name(name.as_bytes()), Err(FsError::NotSupported), "{name}");
+        }
+        assert_eq!(check_name(b"user."), Err(FsError::Invalid));
+        assert_eq!(check_name(b""), Err(FsError::Range));
+        assert_eq!(check_name(format!("user.{}", "a".repeat(251)).as_bytes()), Err(FsError::Range));
+    }
 }

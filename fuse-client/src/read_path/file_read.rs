@@ -69,7 +69,7 @@ impl Filesystem {
         target: &mut [u8],
         sequential: bool,
     ) -> Result<(), ClientError> {
-        let extents = self.extents(request, file, version, offset, offset + target.len() as u64).await?;
+        let extents = self.extents(request, file, version, (offset, offset + target.len() as u64)).await?;
         let mut fetches = Vec::new();
         let (mut rest, mut at) = (target, offset);
         for extent in extents {
@@ -89,42 +89,54 @@ impl Filesystem {
     }
 
     /// The extents within `[from, to)`, cut to it, of `version` or newer.
-    pub(crate) async fn extents(
+    async fn extents(
         &self,
         request: RequestId,
         file: &Arc<FileState>,
         version: Option<DataVersion>,
-        from: u64,
-        to: u64,
+        (from, to): (u64, u64),
     ) -> Result<Vec<Extent>, ClientError> {
-        if let Some(version) = version
-            && let Some(extents) = self.known_extents(file, version, from, to)
-        {
-            return Ok(extents);
-        }
-        let mut found: Vec<Extent> = Vec::new();
-        let mut at = from;
-        let until = to.max((from / EXTENT_WINDOW + 1) * EXTENT_WINDOW);
+        let (mut found, mut at) = (Vec::new(), from);
         while at < to {
-            let query = Query::Extents { inode: file.inode, from: at, to: until };
-            let QueryResult::Extents { extents, complete_to, size, data_version } = self.ask(request, query).await?
-            else {
-                return Err(unexpected("a question for extents"));
-            };
-            if complete_to <= at {
-                return Err(unexpected("a question for extents"));
-            }
-            let complete_to = complete_to.min(until);
-            found.extend(extents.iter().filter_map(|extent| extent.slice(from.max(at), to.min(complete_to))));
-            let mut inner = file.lock();
-            if let Some(known) = inner.known.as_mut().filter(|known| known.data_version < data_version) {
-                known.data_version = data_version;
-                known.size = size;
-            }
-            inner.extents.insert(data_version, at, complete_to, extents);
+            let (extents, complete_to) = self.extents_page(request, file, version, (at, to)).await?;
+            found.extend(extents);
             at = complete_to;
         }
         Ok(found)
+    }
+
+    /// The first of these extents, as many as one answer tells, and up to where they are all: behind
+    /// `from`, at most `to`.
+    pub(crate) async fn extents_page(
+        &self,
+        request: RequestId,
+        file: &Arc<FileState>,
+        version: Option<DataVersion>,
+        (from, to): (u64, u64),
+    ) -> Result<(Vec<Extent>, u64), ClientError> {
+        if let Some(version) = version
+            && let Some(extents) = self.known_extents(file, version, from, to)
+        {
+            return Ok((extents, to));
+        }
+        let until = to.max((from / EXTENT_WINDOW + 1) * EXTENT_WINDOW);
+        let query = Query::Extents { inode: file.inode, from, to: until };
+        let QueryResult::Extents { extents, complete_to, size, data_version } = self.ask(request, query).await? else {
+            return Err(unexpected("a question for extents"));
+        };
+        if complete_to <= from {
+            return Err(unexpected("a question for extents"));
+        }
+        let complete_to = complete_to.min(until);
+        let end = complete_to.min(to);
+        let found = extents.iter().filter_map(|extent| extent.slice(from, end)).collect();
+        let mut inner = file.lock();
+        if let Some(known) = inner.known.as_mut().filter(|known| known.data_version < data_version) {
+            known.data_version = data_version;
+            known.size = size;
+        }
+        inner.extents.insert(data_version, from, complete_to, extents);
+        Ok((found, end))
     }
 
     /// The same without a question.

@@ -88,6 +88,11 @@ impl Filesystem {
         self.leases.told(|cache, time| Some(cache.name_ttl(parent, name, known, time))).unwrap_or_default()
     }
 
+    /// The kernel has dropped an inode. It may have looked it up again by now, so this is a hint only.
+    pub fn kernel_forgot(&self, inode: InodeId) {
+        self.leases.lock().unused(inode);
+    }
+
     /// Whether the kernel may keep the pages that it has of a file which is being opened: nobody else
     /// has changed the file since they were read. Asked once for each open.
     pub fn keeps_pages(&self, inode: InodeId) -> bool {

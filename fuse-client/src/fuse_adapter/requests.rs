@@ -76,6 +76,7 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        self.filesystem.kernel_forgot(inode(ino));
         // It may remember the inode from elsewhere, so this drops pages and does not just forget them.
         if self.kernel.has_unleased(inode(ino)) {
             let kernel = self.kernel.clone();

@@ -389,6 +389,13 @@ impl LeaseCache {
         }
     }
 
+    /// Nothing points at a use of the inode soon: under memory pressure its lease goes before others.
+    pub fn unused(&mut self, inode: InodeId) {
+        if let Some(cached) = self.inodes.get_mut(&inode) {
+            cached.used = false;
+        }
+    }
+
     /// Leases that memory pressure took and that the kernel believes nothing about any more, at most
     /// `limit`, to be given back. Nothing is installed for them before [`Self::returned`].
     pub fn take_surplus(&mut self, limit: usize, now: Duration) -> Vec<InodeId> {

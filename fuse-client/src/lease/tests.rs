@@ -259,6 +259,18 @@ fn the_cache_is_bounded_and_keeps_what_is_used_or_open() {
 }
 
 #[test]
+fn what_the_kernel_forgot_leaves_first() {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 4, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    for inode in 50..54 {
+        learn(&mut cache, 1, vec![Fact::Attributes(attributes(InodeId(inode), 1))]);
+    }
+    cache.unused(InodeId(52));
+    learn(&mut cache, 1, vec![Fact::Attributes(attributes(InodeId(54), 1))]);
+    assert_eq!(cache.take_surplus(100, time().now), [InodeId(52)]);
+}
+
+#[test]
 fn a_lease_that_a_change_did_not_renew_is_given_back_some_day() {
     let mut cache = LeaseCache::new(CacheLimits { inodes: 4, names: 100 });
     cache.adopt(GENERATION, Duration::ZERO);

@@ -61,6 +61,11 @@ impl LeaseBook {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts answers from memory.
+    pub fn hits(&self, count: u64) {
+        self.hits.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Requests answered from memory, and questions sent.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))

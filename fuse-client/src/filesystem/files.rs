@@ -28,6 +28,17 @@ pub struct OpenOptions {
     pub exclusive: bool,
 }
 
+/// A file that was opened by making it.
+#[derive(Clone, Copy, Debug)]
+pub struct Created {
+    /// As programs are to see them.
+    pub attributes: Attributes,
+    /// The handle's number.
+    pub handle: u64,
+    /// It was not there before.
+    pub is_new: bool,
+}
+
 impl OpenOptions {
     /// The mode of the registration.
     pub fn mode(self) -> OpenMode {
@@ -75,6 +86,19 @@ impl Filesystem {
         mode: u32,
         options: OpenOptions,
     ) -> Result<(Attributes, u64), ClientError> {
+        let Created { attributes, handle, .. } = self.create_or_open(caller, parent, name, mode, options).await?;
+        Ok((attributes, handle))
+    }
+
+    /// The same; answers also whether the file was made by it.
+    pub async fn create_or_open(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: InodeId,
+        name: Name,
+        mode: u32,
+        options: OpenOptions,
+    ) -> Result<Created, ClientError> {
         let Caller { request, uid, gid } = caller;
         let mutation = Mutation::Create {
             parent,
@@ -94,15 +118,15 @@ impl Filesystem {
             let result = filesystem.submit(request, mutation).await;
             let _ = answer_to.send(filesystem.created(question, result, options.mode()));
         });
-        let (attributes, created, pin) = answer.await.map_err(|_| unexpected("a create"))??;
-        if !created && (attributes.kind != NodeKind::File || uid != 0) {
+        let (attributes, is_new, pin) = answer.await.map_err(|_| unexpected("a create"))??;
+        if !is_new && (attributes.kind != NodeKind::File || uid != 0) {
             return Err(FsError::Stale.into());
         }
         let shown = pin.file().observe(attributes);
         // A file that was there already: a release of its registration may be on its way, and may have
         // been carried out after this create. Whoever has the lock knows which it is.
-        let pin = if created { pin } else { self.register(request, pin).await? };
-        Ok((shown, self.add_handle(pin, options)))
+        let pin = if is_new { pin } else { self.register(request, pin).await? };
+        Ok(Created { attributes: shown, handle: self.add_handle(pin, options), is_new })
     }
 
     fn created(

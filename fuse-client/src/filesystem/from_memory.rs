@@ -8,14 +8,59 @@ use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{Attributes, OpenMode};
+use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, OpenMode};
 
 use super::Filesystem;
 use super::xattrs::{CAPABILITY, check_name};
 use crate::lease::KnownName;
 use crate::open_files::Pin;
 
+/// What may be told of a name, and how long the kernel may believe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldName {
+    /// Of the inode that it stands for; None: there is no such name.
+    pub attributes: Option<Attributes>,
+    /// For the attributes.
+    pub attribute_ttl: Duration,
+    /// For the name.
+    pub name_ttl: Duration,
+}
+
 impl Filesystem {
+    /// What a name stands for, with lifetimes.
+    pub fn tell_name(&self, parent: InodeId, name: &Name) -> Option<ToldName> {
+        let (known, name_ttl) = self.leases.told(|cache, time| {
+            let known = cache.name(parent, name, time)?;
+            Some((known, cache.name_ttl(parent, name, known, time)))
+        })?;
+        let told = match known {
+            KnownName::Absent => {
+                self.leases.hit();
+                ToldName { attributes: None, attribute_ttl: Duration::ZERO, name_ttl }
+            }
+            KnownName::Present(inode) => {
+                let (attributes, attribute_ttl) = self.tell_attributes(inode)?;
+                ToldName { attributes: Some(attributes), attribute_ttl, name_ttl }
+            }
+        };
+        Some(told)
+    }
+
+    /// Attributes, with a lifetime.
+    pub fn tell_attributes(&self, inode: InodeId) -> Option<(Attributes, Duration)> {
+        if self.files.is_in_use(inode) {
+            let shown = self.try_attributes(inode)?;
+            return Some((shown, self.attribute_ttl_of(&shown)));
+        }
+        // What a program that opens it from here on does, the kernel knows.
+        let told = self.leases.told(|cache, time| {
+            let attributes = cache.attributes(inode, time)?;
+            Some((attributes, cache.attribute_ttl(inode, time)))
+        })?;
+        self.leases.hit();
+        Some(told)
+    }
+
     /// The inode of a name, or that there is none (`NotFound`).
     pub fn try_lookup(&self, parent: InodeId, name: &Name) -> Option<Result<Attributes, ClientError>> {
         match self.leases.told(|cache, time| cache.name(parent, name, time))? {
@@ -80,6 +125,37 @@ impl Filesystem {
             }
         }
         self.leases.told(|cache, time| Some(cache.attribute_ttl(inode, time))).unwrap_or_default()
+    }
+
+    /// The same for attributes that were read a while ago: they must be what would be told now.
+    pub fn attribute_ttl_of(&self, shown: &Attributes) -> Duration {
+        // In this order: if they changed since they were read, a later recall would have been for others;
+        // and READs that come from here on come under the lease.
+        let ttl = self.attribute_ttl(shown.inode);
+        let current = !ttl.is_zero() && self.try_attributes(shown.inode).as_ref() == Some(shown);
+        if current { ttl } else { Duration::ZERO }
+    }
+
+    /// What may be told now of entries of a directory: attributes, and how long the kernel may believe the
+    /// name and them.
+    pub fn tell_entries(&self, directory: InodeId, entries: &[DirectoryEntry]) -> Vec<(Option<Attributes>, Duration)> {
+        // Of these more is known than leases tell. A file that a program opens from here on is not told of
+        // what it does then: the kernel knows.
+        let in_use = self.files.which_are_in_use(entries.iter().map(|entry| entry.inode));
+        let told = self.leases.told(|cache, time| {
+            let listed = |entry: &DirectoryEntry| cache.listed(directory, &entry.name, entry.inode, time);
+            Some(entries.iter().map(listed).collect())
+        });
+        let mut told: Vec<(Option<Attributes>, Duration)> = told.unwrap_or_default();
+        for place in in_use {
+            let (entry, told) = (&entries[place], &mut told[place]);
+            told.0 = self.try_attributes(entry.inode);
+            let ttl = told.0.map_or(Duration::ZERO, |shown| self.attribute_ttl_of(&shown));
+            told.1 =
+                if ttl.is_zero() { ttl } else { ttl.min(self.name_ttl(directory, &entry.name, Some(entry.inode))) };
+        }
+        self.leases.hits(told.iter().filter(|(attributes, _)| attributes.is_some()).count() as u64);
+        told
     }
 
     /// The same for a name that stands for this inode, or for none.

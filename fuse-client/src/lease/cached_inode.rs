@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cairn_common::extent::Extent;
+use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, NodeKind};
@@ -13,7 +13,7 @@ const XATTRS_MAX: usize = 32;
 /// Longest value of one that is remembered, in bytes.
 const XATTR_VALUE_MAX_BYTES: usize = 1024;
 /// Extents that are remembered of one file.
-const EXTENTS_MAX: usize = 32;
+pub const EXTENTS_MAX: usize = 32;
 
 /// A longer listing is not remembered.
 const LISTING_MAX: usize = 1 << 16;
@@ -136,6 +136,14 @@ impl CachedInode {
         self.names.len() as isize - before as isize
     }
 
+    /// All names that exist, when that is known and they are not more than `most`.
+    pub(super) fn all_names(&self, most: usize) -> Option<Vec<(Name, InodeId)>> {
+        if !self.complete || self.names.len() > most {
+            return None;
+        }
+        Some(self.names.iter().filter_map(|(name, inode)| Some((name.clone(), (*inode)?))).collect())
+    }
+
     /// Entries behind a cookie, when the whole listing is known; with it, whether these are the last.
     pub(super) fn page(&self, after: u64, limit: usize) -> Option<(Vec<DirectoryEntry>, bool)> {
         let listing = self.listing.as_ref().filter(|listing| listing.end)?;
@@ -182,7 +190,19 @@ impl CachedInode {
         self.extents.as_ref().map(|(version, extents)| (*version, &extents[..]))
     }
 
-    pub(super) fn set_extents(&mut self, version: DataVersion, extents: Vec<Extent>) {
+    /// Answers how many bytes more are held in them.
+    pub(super) fn set_extents(&mut self, version: DataVersion, extents: Vec<Extent>) -> isize {
+        let before = self.inline_bytes();
         self.extents = (extents.len() <= EXTENTS_MAX).then_some((version, extents));
+        self.inline_bytes() as isize - before as isize
+    }
+
+    /// Bytes of the file that are held here.
+    pub(super) fn inline_bytes(&self) -> usize {
+        let inline = |extent: &Extent| match &extent.content {
+            ExtentContent::Inline(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.extents.iter().flat_map(|(_, extents)| extents).map(inline).sum()
     }
 }

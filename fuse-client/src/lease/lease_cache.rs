@@ -27,6 +27,9 @@ const KERNEL_MARGIN: Duration = Duration::from_millis(10);
 /// Inodes that are looked at after an answer to find some that can leave.
 const EVICTION_LOOKS: usize = 256;
 
+/// Bytes of small files that are remembered.
+const INLINE_BYTES_MAX: usize = 64 << 20;
+
 /// Bounds of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheLimits {
@@ -43,6 +46,8 @@ pub struct LeaseCache {
     pub(super) generation: LeaseGeneration,
     pub(super) inodes: BTreeMap<InodeId, CachedInode>,
     names_known: usize,
+    /// Bytes of files that are remembered.
+    inline_bytes: usize,
     pub(super) questions: Questions,
     /// Questions whose answer may bring an exclusive lease.
     exclusive_questions: Questions,
@@ -84,6 +89,7 @@ impl LeaseCache {
             generation: LeaseGeneration(0),
             inodes: BTreeMap::new(),
             names_known: 0,
+            inline_bytes: 0,
             questions: Questions::default(),
             exclusive_questions: Questions::default(),
             busy: Busy::default(),
@@ -110,7 +116,7 @@ impl LeaseCache {
     /// taken all back. Answers what the kernel may still believe.
     pub fn adopt(&mut self, generation: LeaseGeneration, now: Duration) -> Vec<(InodeId, Told)> {
         self.generation = generation;
-        self.names_known = 0;
+        (self.names_known, self.inline_bytes) = (0, 0);
         self.returning.clear();
         self.surplus.clear();
         self.inodes.clear();
@@ -133,6 +139,7 @@ impl LeaseCache {
     pub(super) fn forget(&mut self, inode: InodeId) {
         if let Some(cached) = self.inodes.remove(&inode) {
             self.names_known -= cached.names_known();
+            self.inline_bytes -= cached.inline_bytes();
         }
     }
 
@@ -214,7 +221,8 @@ impl LeaseCache {
             }
             Fact::Page { after, entries, end, .. } => cached.add_page(after, &entries, end),
             Fact::Extents { version, extents, .. } => {
-                cached.set_extents(version, extents);
+                let more = cached.set_extents(version, extents);
+                self.inline_bytes = self.inline_bytes.saturating_add_signed(more);
                 0
             }
         };
@@ -305,6 +313,41 @@ impl LeaseCache {
         Some((entries, end))
     }
 
+    /// All entries of a directory, in the order of their names and numbered from `first_cookie` on, if all
+    /// are known and are at most `most`.
+    pub fn whole_listing(
+        &mut self,
+        directory: InodeId,
+        first_cookie: u64,
+        most: usize,
+        time: &LeaseTime,
+    ) -> Option<Vec<DirectoryEntry>> {
+        let names = self.told(directory, time)?.all_names(most)?;
+        let entry = |(cookie, (name, inode)): (u64, (Name, InodeId))| {
+            // What they are is known from the attributes.
+            let kind = self.attributes(inode, time)?.kind;
+            Some(DirectoryEntry { name, inode, kind, cookie, attributes: None })
+        };
+        (first_cookie..).zip(names).map(entry).collect()
+    }
+
+    /// Attributes of an entry, if they may be told, and how long the kernel may believe the name and
+    /// them; zero: not at all.
+    pub fn listed(
+        &mut self,
+        directory: InodeId,
+        name: &Name,
+        inode: InodeId,
+        time: &LeaseTime,
+    ) -> (Option<Attributes>, Duration) {
+        let Some(attributes) = self.attributes(inode, time) else { return (None, Duration::ZERO) };
+        let ttl = self.name_ttl(directory, name, KnownName::Present(inode), time);
+        if !ttl.is_zero() {
+            self.tell(inode, time).0 = time.horizon;
+        }
+        (Some(attributes), ttl)
+    }
+
     /// How long the kernel may believe attributes that it is given now; zero: not at all.
     pub fn attribute_ttl(&mut self, inode: InodeId, time: &LeaseTime) -> Duration {
         let ttl = time.shared_left().saturating_sub(KERNEL_MARGIN);
@@ -344,10 +387,24 @@ impl LeaseCache {
         Some(self.inodes.get(&inode)?.attributes?.data_version)
     }
 
-    /// This mount changed the bytes of a file, through the kernel's pages, and nobody else did.
-    pub fn wrote(&mut self, inode: InodeId, before: DataVersion, after: DataVersion) {
-        if let Some(cached) = self.inodes.get_mut(&inode).filter(|cached| cached.pages_of == Some(before)) {
+    /// This mount changed the bytes of a file, through the kernel's pages, and nobody else did. `extents`:
+    /// all that the file has now, as far as that is known.
+    pub fn wrote(&mut self, inode: InodeId, before: DataVersion, after: DataVersion, extents: Option<Vec<Extent>>) {
+        let Some(cached) = self.inodes.get_mut(&inode) else { return };
+        if cached.pages_of == Some(before) {
             cached.pages_of = Some(after);
+        }
+        if let Some(extents) = extents {
+            let more = cached.set_extents(after, extents);
+            self.inline_bytes = self.inline_bytes.saturating_add_signed(more);
+        }
+        self.evict();
+    }
+
+    /// What the kernel's pages show of a file was never committed and is lost.
+    pub fn lost_bytes(&mut self, inode: InodeId) {
+        if let Some(cached) = self.inodes.get_mut(&inode) {
+            cached.pages_of = None;
         }
     }
 
@@ -422,7 +479,10 @@ impl LeaseCache {
     /// Second chance: what was not used since the hand came by last leaves.
     fn evict(&mut self) {
         let mut looked_at = 0;
-        while self.inodes.len() > self.limits.inodes || self.names_known > self.limits.names {
+        while self.inodes.len() > self.limits.inodes
+            || self.names_known > self.limits.names
+            || self.inline_bytes > INLINE_BYTES_MAX
+        {
             // What is kept now is looked at again after the next answer.
             if looked_at == EVICTION_LOOKS {
                 return;

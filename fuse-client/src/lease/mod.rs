@@ -16,7 +16,7 @@ mod questions;
 #[cfg(test)]
 mod tests;
 
-pub use cached_inode::KnownName;
+pub use cached_inode::{EXTENTS_MAX, KnownName};
 pub use exclusive::{Exclusive, Grant};
 pub use fact::Fact;
 pub use lease_cache::{CacheLimits, LeaseCache, Told};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cairn_common::client::LeaseTime;
 use cairn_common::clock::Timestamp;
+use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{
@@ -211,6 +212,55 @@ fn names_in_an_own_new_directory_are_all_known() {
     assert_eq!(cache.name(new, &name("x"), &time()), Some(KnownName::Present(FILE)));
     assert_eq!(cache.name(new, &name("y"), &time()), Some(KnownName::Absent));
     assert_eq!(cache.page(new, 0, 10, &time()), None, "the entry's cookie is not known");
+    let entry = DirectoryEntry { name: name("x"), inode: FILE, kind: NodeKind::File, cookie: 7, attributes: None };
+    assert_eq!(cache.whole_listing(new, 7, 1, &time()), Some(vec![entry]), "but it is all there is");
+    assert_eq!(cache.whole_listing(new, 7, 0, &time()), None, "too long");
+    assert_eq!(cache.whole_listing(DIRECTORY, 7, 9, &time()), None, "not all names are known");
+    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (Some(attributes(FILE, 0)), Duration::from_millis(990)));
+    let told = Told { attributes: true, names: false };
+    assert_eq!(cache.recall(FILE, false, time().now), told, "the kernel was told of it");
+    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (None, Duration::ZERO));
+    assert_eq!(cache.whole_listing(new, 7, 9, &time()), None, "what it is is not known any more");
+    learn(&mut cache, 3, facts(1));
+    assert_eq!(cache.listed(new, &name("y"), FILE, &time()).1, Duration::ZERO, "the name is not there");
+    assert!(cache.whole_listing(new, 7, 9, &time()).is_some());
+    let told = cache.recall(new, false, time().now);
+    assert!(told.names, "the kernel was told of names in it");
+    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (Some(attributes(FILE, 1)), Duration::ZERO));
+    assert_eq!(cache.whole_listing(new, 7, 9, &time()), None);
+}
+
+#[test]
+fn pages_and_extents_follow_own_commits_only() {
+    let mut cache = cache();
+    learn(&mut cache, 1, facts(7));
+    let extents = |length: usize| {
+        let content = ExtentContent::Inline(vec![0; length].into());
+        vec![Extent { offset: 0, length: length as u64, content }]
+    };
+    assert!(!cache.opened(FILE, DataVersion(7), &time()), "whatever pages there are, nobody knows of what version");
+    cache.wrote(FILE, DataVersion(7), DataVersion(8), Some(extents(10)));
+    assert_eq!(cache.extents(FILE, DataVersion(8), &time()), Some(extents(10)));
+    assert_eq!(cache.extents(FILE, DataVersion(7), &time()), None);
+    assert!(cache.opened(FILE, DataVersion(8), &time()));
+    cache.wrote(FILE, DataVersion(9), DataVersion(10), None);
+    assert!(!cache.opened(FILE, DataVersion(10), &time()), "somebody else made version 9");
+    cache.lost_bytes(FILE);
+    assert!(!cache.opened(FILE, DataVersion(10), &time()), "the pages show what was lost");
+}
+
+#[test]
+fn remembered_bytes_are_bounded() {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 100, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    for inode in 50..60 {
+        let inode = InodeId(inode);
+        learn(&mut cache, 1, vec![Fact::Attributes(attributes(inode, 1))]);
+        let content = ExtentContent::Inline(vec![0; 16 << 20].into());
+        let extents = vec![Extent { offset: 0, length: 16 << 20, content }];
+        cache.wrote(inode, DataVersion(1), DataVersion(2), Some(extents));
+    }
+    assert_eq!(cache.len(), 4, "64 MiB");
 }
 
 #[test]

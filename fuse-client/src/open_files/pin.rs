@@ -54,6 +54,20 @@ impl OpenFiles {
         self.files.lock().get(&inode).cloned()
     }
 
+    /// Whether the file is in use, or was lately.
+    pub fn is_in_use(&self, inode: InodeId) -> bool {
+        self.files.lock().contains_key(&inode)
+    }
+
+    /// Places of those of the inodes that are files in use.
+    pub fn which_are_in_use(&self, inodes: impl Iterator<Item = InodeId>) -> Vec<usize> {
+        let files = self.files.lock();
+        if files.is_empty() {
+            return Vec::new();
+        }
+        inodes.enumerate().filter(|(_, inode)| files.contains_key(inode)).map(|(place, _)| place).collect()
+    }
+
     /// Drops the state of a file that nobody uses.
     pub fn forget_if_idle(&self, file: &Arc<FileState>) {
         let mut files = self.files.lock();

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cairn_common::block::BlockId;
 use cairn_common::client::{ClientError, VerifiedRange};
 use cairn_common::extent::BlockReference;
@@ -36,6 +37,13 @@ impl BlockReader {
     /// Copies out of the cache; false if a part is not there.
     pub fn read_cached(&self, reference: BlockReference, target: &mut [u8]) -> bool {
         self.cache.copy(reference.block, reference.block_offset, target)
+    }
+
+    /// Takes in a whole block that this mount has made itself.
+    pub fn remember(&self, block: BlockId, bytes: &Bytes) {
+        if !self.cache.has(block, 0) {
+            self.cache.insert(block, 0, bytes);
+        }
     }
 
     /// Fills `target` from a place in a block. `ahead`: the reader goes on, so the whole block comes.

@@ -150,6 +150,12 @@ impl Filesystem {
         inner.extents.lookup(version, from, to)
     }
 
+    /// The same of a handle.
+    pub fn try_read_of(&self, handle: u64, offset: u64, length: u32) -> Option<Vec<u8>> {
+        let handle = self.handles.get(handle).ok()?;
+        self.try_read(&handle, offset, length)
+    }
+
     /// A read that needs no question and no block that is not here; `None` if it does.
     pub fn try_read(&self, handle: &FileHandle, offset: u64, length: u32) -> Option<Vec<u8>> {
         let file = handle.file();

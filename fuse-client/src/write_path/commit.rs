@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cairn_common::client::ClientError;
-use cairn_common::extent::NewExtent;
+use cairn_common::extent::{Extent, NewExtent};
 use cairn_common::ids::RequestId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
 use cairn_common::protocol::FsError;
@@ -16,7 +16,11 @@ use super::dirty_map::Committing;
 use super::upload::Upload;
 use crate::backend::unexpected;
 use crate::filesystem::Filesystem;
+use crate::lease::EXTENTS_MAX;
 use crate::open_files::FileState;
+
+/// Larger blocks are not kept for readers when they are written: whoever streams does not read again soon.
+const REMEMBERED_BLOCK_BYTES: usize = 256 << 10;
 
 /// Largest commit of inline bytes, in extents: the bytes travel in one Raft entry.
 const MAX_INLINE_EXTENTS: usize = 64;
@@ -132,10 +136,15 @@ impl Filesystem {
         file: &Arc<FileState>,
         parts: &[Committing],
     ) -> Result<(), ClientError> {
-        let committed = loop {
+        let (committed, base, written) = loop {
             let extents: Vec<NewExtent> = parts.iter().filter_map(Committing::extent).collect();
             let Some(last) = extents.last() else { return Ok(()) };
-            let (minimum_size, mtime) = (last.extent.end(), file.lock().local_mtime);
+            let written: Vec<Extent> = extents.iter().map(|new| new.extent.clone()).collect();
+            let (minimum_size, base, mtime) = {
+                let inner = file.lock();
+                // Not what the answer finds: that brings what is known up to date before it is here.
+                (last.extent.end(), inner.known.map(|known| known.data_version), inner.local_mtime)
+            };
             let commit = Mutation::Commit { inode: file.inode, extents, append: false, minimum_size, mtime };
             match self.submit(request, commit).await {
                 // The owners of some block have changed since it was put. A newer table each time, so
@@ -144,7 +153,7 @@ impl Filesystem {
                     parts.iter().for_each(|part| part.upload.put_again());
                     try_join_all(parts.iter().map(|part| self.store(request, &part.upload))).await?;
                 }
-                other => break other?,
+                other => break (other?, base, written),
             }
         };
         let MutationResult::Committed { attributes, .. } = committed else {
@@ -154,8 +163,12 @@ impl Filesystem {
             let mut inner = file.lock();
             let before = inner.dirty.bytes();
             inner.dirty.committed(parts);
-            if let Some(known) = inner.known.filter(|_| inner.exclusive.is_held()) {
-                self.leases.lock().wrote(file.inode, known.data_version, attributes.data_version);
+            let after = attributes.data_version;
+            // Versions are counted: it was made of what was known, and nothing came in between.
+            if let Some(base) = base.filter(|base| base.0 + 1 == after.0) {
+                inner.extents.committed(base, after, written);
+                let all = inner.extents.all(after, EXTENTS_MAX);
+                self.leases.lock().wrote(file.inode, base, after, all);
             }
             inner.merge(attributes);
             self.budget.changed(before, inner.dirty.bytes());
@@ -182,7 +195,12 @@ impl Filesystem {
     }
 
     pub(crate) async fn store(&self, request: RequestId, upload: &Arc<Upload>) -> Result<(), ClientError> {
-        upload.store(&*self.backend, &self.uploads, request).await
+        upload.store(&*self.backend, &self.uploads, request).await?;
+        // Who reads what was just written asks no chunk server.
+        if let Some((block, bytes)) = upload.block().filter(|(_, bytes)| bytes.len() <= REMEMBERED_BLOCK_BYTES) {
+            self.blocks.remember(block, &bytes);
+        }
+        Ok(())
     }
 
     /// The cluster has refused for good: the dirty bytes of the file are lost, and every open handle
@@ -195,6 +213,7 @@ impl Filesystem {
             inner.pending_times = None;
             inner.dirty_since = None;
             inner.record_failure(error.clone());
+            self.leases.lock().lost_bytes(file.inode);
             self.budget.changed(lost, 0);
             lost
         };

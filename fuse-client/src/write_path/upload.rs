@@ -79,6 +79,12 @@ impl Upload {
         stored.get_or_try_init(put).await.map(|_| ())
     }
 
+    /// The block, once it is durable.
+    pub fn block(&self) -> Option<(BlockId, Bytes)> {
+        let stored = self.state.lock().stored.clone();
+        stored.get().map(|stored| (stored.block, self.bytes.clone()))
+    }
+
     /// A commit was refused because the owners have changed: [`Self::store`] puts it again.
     pub fn put_again(&self) {
         let mut state = self.state.lock();

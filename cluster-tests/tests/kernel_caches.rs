@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -131,6 +131,41 @@ fn answers_on_their_way_bring_nothing_old() {
     });
     eprintln!("kernel_caches: {} looks", looks.load(Ordering::Relaxed));
     assert!(looks.load(Ordering::Relaxed) > 1_000);
+}
+
+/// The kernel may believe what it is told about something new. Mount 2 changes it as soon as it sees the
+/// name, which may be before mount 1 has read that answer.
+#[test]
+fn what_was_just_made_is_seen_changed() {
+    let (_cluster, a, b) = two_mounts();
+    let changed = AtomicU64::new(0);
+    let rounds = size("CAIRN_ROUNDS", 150) as u64;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=rounds {
+                let (file, folder) = (b.join(format!("f{round}")), b.join(format!("d{round}")));
+                for made in [&file, &folder] {
+                    while !made.exists() {}
+                    fs::set_permissions(made, fs::Permissions::from_mode(0o700)).expect("chmod");
+                }
+                changed.store(round, Ordering::SeqCst);
+            }
+        });
+        for round in 1..=rounds {
+            let (path, folder) = (a.join(format!("f{round}")), a.join(format!("d{round}")));
+            let file = File::options().write(true).create_new(true).mode(0o644).open(&path).expect("create");
+            fs::create_dir(&folder).expect("mkdir");
+            let begun = Instant::now();
+            while changed.load(Ordering::SeqCst) < round {
+                assert!(begun.elapsed() < Duration::from_secs(60), "round {round}: mount 2 does not see it");
+                std::thread::yield_now();
+            }
+            let mode = |metadata: io::Result<fs::Metadata>| metadata.expect("stat").mode() & 0o777;
+            assert_eq!(mode(file.metadata()), 0o700, "round {round}: fstat");
+            assert_eq!(mode(fs::metadata(&path)), 0o700, "round {round}: stat");
+            assert_eq!(mode(fs::metadata(&folder)), 0o700, "round {round}: stat of the folder");
+        }
+    });
 }
 
 /// A kernel that asks for everything would pass all of the above.

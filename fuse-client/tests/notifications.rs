@@ -124,6 +124,32 @@ fn a_listing_that_is_answered_late_has_been_read_when_the_notifier_says_so() {
     assert_eq!(size(&mounted, "goes"), None);
 }
 
+/// The kernel believes what a create brings, whatever it was told before it has read it.
+#[test]
+fn a_create_that_is_answered_late_has_been_read_when_the_notifier_says_so() {
+    let mounted = Mounted::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let made = InodeId(1000);
+    mounted.shared.hold("create");
+    std::thread::scope(|scope| {
+        let create = scope.spawn(|| File::create(mounted.path("new")).unwrap());
+        mounted.shared.wait_until_held();
+        mounted.shared.put("new", made.0, b"123");
+        assert_eq!(mounted.notifier.attributes(made).unwrap(), Told::Unknown);
+        let (done, is_done) = mpsc::channel();
+        let (notifier, runtime) = (&mounted.notifier, &runtime);
+        scope.spawn(move || done.send(runtime.block_on(notifier.listings_read(InodeId::ROOT))));
+        assert!(is_done.recv_timeout(Duration::from_millis(300)).is_err(), "the create has not even been answered");
+        mounted.shared.release();
+        is_done.recv_timeout(SOON).expect("the answer was read").unwrap();
+        let file = create.join().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 0, "it was told too early");
+        assert_eq!(mounted.notifier.attributes(made).unwrap(), Told::Known);
+        assert_eq!(file.metadata().unwrap().len(), 3);
+    });
+    assert_eq!(size(&mounted, "new"), Some(3));
+}
+
 #[test]
 fn attributes_that_are_answered_late_are_not_believed() {
     let mounted = Mounted::new();

@@ -1,8 +1,9 @@
 //! How long the kernel may believe an answer. Nothing that a lease does not cover, never longer than
 //! the lease, and only in answers whose race with a recall the kernel itself decides rightly:
 //!
-//! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, CREATE,
-//!   LINK…) the kernel takes in whatever it was told meanwhile, so it may be believed for no moment;
+//! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, LINK…) the
+//!   kernel takes in whatever it was told meanwhile, so it may be believed for no moment, unless it brings a
+//!   new inode: nobody can know that before the answer is read, and a recall waits for that ([`Made`]);
 //! - names in answers to lookups and creates, and in listings that are watched (see the notifier).
 
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use cairn_common::name::Name;
 use cairn_common::protocol::metadata::Attributes;
 
 use super::FuseAdapter;
-use super::kernel::{Kernel, LONGEST_TTL};
+use super::kernel::Kernel;
 use super::listings::Listings;
+#[cfg(doc)]
+use super::made::Made;
 use crate::filesystem::Filesystem;
 
 /// Answers about these may be believed.
@@ -41,21 +44,27 @@ impl Believed {
 
     /// For attributes that are about to be told.
     pub(super) fn attributes(&self, shown: &Attributes) -> Duration {
-        if !self.kernel.may_believe_attributes() {
-            return Duration::ZERO;
+        self.kernel.attribute_ttl(shown.inode, self.filesystem.attribute_ttl_of(shown))
+    }
+
+    /// For the answer that brings a new inode: name and attributes.
+    pub(super) fn made(&self, parent: InodeId, name: &Name, attributes: &Attributes) -> Duration {
+        self.kernel.made.begin(parent, attributes.inode);
+        let name_ttl = self.name(parent, name, Some(attributes.inode));
+        let ttl = if name_ttl.is_zero() { name_ttl } else { name_ttl.min(self.attributes(attributes)) };
+        if ttl.is_zero() {
+            self.kernel.made.read(attributes.inode);
         }
-        // In this order: if they changed since they were read, a later recall would have been for others;
-        // and READs that come from here on come under the lease.
-        let ttl = self.filesystem.attribute_ttl(shown.inode);
-        let current = !ttl.is_zero() && self.filesystem.try_attributes(shown.inode).as_ref() == Some(shown);
-        if current && !self.kernel.has_unleased(shown.inode) { ttl.min(LONGEST_TTL) } else { Duration::ZERO }
+        ttl
+    }
+
+    /// For an entry of a listing, of what leases allow.
+    pub(super) fn entry(&self, inode: InodeId, ttl: Duration) -> Duration {
+        self.kernel.name_ttl(self.kernel.attribute_ttl(inode, ttl))
     }
 
     /// For a name that is about to be told.
     pub(super) fn name(&self, parent: InodeId, name: &Name, stands_for: Option<InodeId>) -> Duration {
-        if !self.kernel.may_believe_names() {
-            return Duration::ZERO;
-        }
-        self.filesystem.name_ttl(parent, name, stands_for).min(LONGEST_TTL)
+        self.kernel.name_ttl(self.filesystem.name_ttl(parent, name, stands_for))
     }
 }

@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use cairn_common::client::ClientError;
 use cairn_common::ids::RequestId;
-use cairn_common::telemetry::metric_names::{MOUNT_OPERATION_SECONDS, MOUNT_OPERATIONS};
 use fuser::Errno;
 
-use super::{FuseAdapter, fuse_errno};
+use super::{FuseAdapter, fuse_errno, meters};
 use crate::errno::errno;
 
 impl FuseAdapter {
@@ -76,9 +75,7 @@ pub(super) fn finish<T>(
     begun: Instant,
     result: Result<T, ClientError>,
 ) -> Result<T, Errno> {
-    let outcome = if result.is_ok() { "ok" } else { "error" };
-    metrics::counter!(MOUNT_OPERATIONS, "operation" => operation, "outcome" => outcome).increment(1);
-    metrics::histogram!(MOUNT_OPERATION_SECONDS, "operation" => operation).record(begun.elapsed());
+    meters::count(operation, result.is_ok(), begun.elapsed());
     result.map_err(|error| {
         match &error {
             // Answers of the file system are ordinary; anything else an operator wants to know.

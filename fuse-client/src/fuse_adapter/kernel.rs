@@ -12,6 +12,7 @@ use cairn_common::ids::InodeId;
 use parking_lot::{Mutex, RwLock};
 
 use super::listings::Listings;
+use super::made::Made;
 use super::notifier::{Notifier, Told};
 use crate::kernel_caches::KernelCaches;
 
@@ -27,6 +28,7 @@ pub(super) struct Kernel {
     /// None until it is mounted.
     notifier: RwLock<Option<Arc<Notifier>>>,
     pub(super) listings: Listings,
+    pub(super) made: Made,
     /// Files of which it may have pages that no lease covers, each with a number that no READ of
     /// before has.
     unleased: Mutex<HashMap<InodeId, u64>>,
@@ -47,6 +49,18 @@ impl Kernel {
     /// Whether it may be told names for longer than a moment.
     pub(super) fn may_believe_names(&self) -> bool {
         self.notifier.read().as_ref().is_some_and(|notifier| notifier.has_epochs())
+    }
+
+    /// How long it may believe attributes, of what leases allow. To be asked after those: READs that come
+    /// from there on come under the lease.
+    pub(super) fn attribute_ttl(&self, inode: InodeId, ttl: Duration) -> Duration {
+        let may_believe = !ttl.is_zero() && self.may_believe_attributes() && !self.has_unleased(inode);
+        if may_believe { ttl.min(LONGEST_TTL) } else { Duration::ZERO }
+    }
+
+    /// The same for names.
+    pub(super) fn name_ttl(&self, ttl: Duration) -> Duration {
+        if !ttl.is_zero() && self.may_believe_names() { ttl.min(LONGEST_TTL) } else { Duration::ZERO }
     }
 
     /// An own change touched the attributes of these directories. The kernel knows that it has to ask,
@@ -86,6 +100,34 @@ impl Kernel {
 
     fn notifier(&self) -> Option<Arc<Notifier>> {
         self.notifier.read().clone()
+    }
+
+    /// Until it has read the answer that made the inode, which it would believe whatever it is told now.
+    async fn answer_read(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
+        let Some(directory) = self.made.directory_of_unread(inode) else { return Ok(()) };
+        // Either shows it. The second alone could wait for a create that waits for us.
+        tokio::select! {
+            () = self.made.until_read(inode) => {}
+            read = notifier.listings_read(directory) => {
+                read?;
+                self.made.read(inode);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_attributes(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
+        self.answer_read(notifier, inode).await?;
+        tell_attributes(notifier, inode).await
+    }
+
+    async fn tell_pages(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
+        self.answer_read(notifier, inode).await?;
+        match notifier.pages(inode).await? {
+            // Without pages, but an answer that brings it may be on its way.
+            Told::Unknown => tell_attributes(notifier, inode).await,
+            Told::Known => Ok(()),
+        }
     }
 
     async fn tell_names(&self, notifier: &Notifier, directory: InodeId) -> io::Result<()> {
@@ -131,7 +173,7 @@ async fn or_wait(what: &'static str, inode: InodeId, told: io::Result<()>) {
 impl KernelCaches for Kernel {
     async fn attributes(&self, inode: InodeId) {
         let Some(notifier) = self.notifier() else { return };
-        let told = tell_attributes(&notifier, inode).await;
+        let told = self.tell_attributes(&notifier, inode).await;
         or_wait("attributes", inode, told).await;
     }
 
@@ -143,11 +185,7 @@ impl KernelCaches for Kernel {
 
     async fn pages(&self, inode: InodeId) {
         let Some(notifier) = self.notifier() else { return };
-        let told = match notifier.pages(inode).await {
-            // Without pages, but an answer that brings it may be on its way.
-            Ok(Told::Unknown) => tell_attributes(&notifier, inode).await,
-            told => told.map(|_| ()),
-        };
+        let told = self.tell_pages(&notifier, inode).await;
         or_wait("pages", inode, told).await;
     }
 }

@@ -8,6 +8,8 @@ mod dispatch;
 mod kernel;
 mod listing;
 mod listings;
+mod made;
+mod meters;
 pub mod mount;
 pub mod notifier;
 mod replies;

@@ -10,7 +10,9 @@ use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, Reply
 
 use super::believed::Believed;
 use super::convert::{file_attr, no_attr};
+use super::kernel::Kernel;
 use crate::filesystem::files::OpenOptions;
+use crate::filesystem::from_memory::ToldName;
 
 /// The answer to a LOOKUP: the kernel may also believe that there is no such name.
 pub(super) fn reply_lookup(
@@ -27,20 +29,53 @@ pub(super) fn reply_lookup(
             reply.entry_with_ttls(&attribute_ttl, &name_ttl, &file_attr(&attributes), Generation(0));
         }
         Err(errno) if errno == Errno::ENOENT => {
-            let ttl = believed.name(parent, name, None);
-            if ttl.is_zero() {
-                reply.error(errno);
-            } else {
-                // Inode 0 says so to the kernel.
-                reply.entry(&ttl, &no_attr(INodeNo(0), NodeKind::File), Generation(0));
-            }
+            reply_absent(reply, believed.name(parent, name, None));
         }
         Err(errno) => reply.error(errno),
     }
 }
 
-/// The answer to what makes a name: attributes are for this moment only.
+/// The answer to a LOOKUP from memory.
+pub(super) fn reply_told(reply: ReplyEntry, kernel: &Kernel, told: &ToldName) {
+    let name_ttl = kernel.name_ttl(told.name_ttl);
+    match &told.attributes {
+        Some(attributes) => {
+            let attribute_ttl = kernel.attribute_ttl(attributes.inode, told.attribute_ttl);
+            reply.entry_with_ttls(&attribute_ttl, &name_ttl, &file_attr(attributes), Generation(0));
+        }
+        None => reply_absent(reply, name_ttl),
+    }
+}
+
+fn reply_absent(reply: ReplyEntry, ttl: Duration) {
+    if ttl.is_zero() {
+        reply.error(Errno::ENOENT);
+    } else {
+        // Inode 0 says so to the kernel.
+        reply.entry(&ttl, &no_attr(INodeNo(0), NodeKind::File), Generation(0));
+    }
+}
+
+/// The answer to what makes an inode.
 pub(super) fn reply_made(
+    reply: ReplyEntry,
+    believed: &Believed,
+    parent: InodeId,
+    name: &Name,
+    result: Result<Attributes, Errno>,
+) {
+    match result {
+        Ok(attributes) => {
+            let attribute_ttl = believed.made(parent, name, &attributes);
+            let name_ttl = believed.name(parent, name, Some(attributes.inode));
+            reply.entry_with_ttls(&attribute_ttl, &name_ttl, &file_attr(&attributes), Generation(0));
+        }
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// The answer to what makes a name of an inode that is known: attributes are for this moment only.
+pub(super) fn reply_linked(
     reply: ReplyEntry,
     believed: &Believed,
     parent: InodeId,

@@ -22,11 +22,14 @@ use super::convert::{
     allocate_mode, bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode,
 };
 use super::dispatch::finish;
-use super::replies::{fopen_flags, reply_attr, reply_empty, reply_lookup, reply_made, reply_xattr};
+use super::replies::{
+    fopen_flags, reply_attr, reply_empty, reply_linked, reply_lookup, reply_made, reply_told, reply_xattr,
+};
 use super::unmounting::bounded_for_unmount;
-use super::{FuseAdapter, caller, fuse_errno};
+use super::{FuseAdapter, caller, fuse_errno, meters};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
+use crate::filesystem::files::Created;
 
 /// Largest write of the kernel in one request, in bytes.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
@@ -34,6 +37,8 @@ const MAX_WRITE_BYTES: u32 = 1 << 20;
 const MAX_COPY_BYTES: u32 = 1 << 31;
 /// Requests that the kernel sends without waiting (read-ahead, asynchronous direct IO).
 const MAX_BACKGROUND: u16 = 128;
+/// Reads that end before it are answered without a look at what the program may read next.
+const SMALL_READ_BYTES: u64 = 128 << 10;
 /// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
 /// writeback cache and every form of caching that no lease ends, locks, and what fuser 0.18 breaks.
 const CAPABILITIES: [InitFlags; 7] = [
@@ -85,14 +90,28 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
-        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let (parent, child, believed) = (inode(parent), checked!(name(child), reply), self.believed());
+        self.kernel.made.read(inode(parent));
+        let begun = Instant::now();
+        let (parent, child) = (inode(parent), checked!(name(child), reply));
+        if let Some(told) = self.filesystem.tell_name(parent, &child) {
+            meters::count("lookup", told.attributes.is_some(), begun.elapsed());
+            return reply_told(reply, &self.kernel, &told);
+        }
+        let (filesystem, caller, believed) = (self.filesystem.clone(), caller(req), self.believed());
         let asked = child.clone();
         let work = async move { filesystem.lookup(caller, parent, asked).await };
         self.run("lookup", caller.request, work, move |result| reply_lookup(reply, &believed, parent, &child, result));
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.kernel.made.read(inode(ino));
+        let begun = Instant::now();
+        if let Some((attributes, ttl)) = self.filesystem.tell_attributes(inode(ino))
+            && !self.kernel.has_unleased(inode(ino))
+        {
+            meters::count("getattr", true, begun.elapsed());
+            return reply_attr(reply, self.kernel.attribute_ttl(attributes.inode, ttl), Ok(attributes));
+        }
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let (pid, is_root, believed) = (req.pid(), ino == INodeNo::ROOT, self.believed());
         let kernel = self.kernel.clone();
@@ -225,13 +244,18 @@ impl fuser::Filesystem for FuseAdapter {
         let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
         let work = async move { filesystem.link(caller, inode(ino), parent, made).await };
         self.run("link", caller.request, work, move |result| {
-            reply_made(reply, &believed, parent, &child, changed(result));
+            reply_linked(reply, &believed, parent, &child, changed(result));
         });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags.0));
-        let (ino, pages_of) = (inode(ino), self.filesystem.clone());
+        self.kernel.made.read(inode(ino));
+        let (begun, ino, options) = (Instant::now(), inode(ino), open_options(flags.0));
+        if let Some(handle) = self.filesystem.try_open(ino, options) {
+            meters::count("open", true, begun.elapsed());
+            return reply.opened(FileHandle(handle), fopen_flags(options, self.filesystem.keeps_pages(ino)));
+        }
+        let (filesystem, caller, pages_of) = (self.filesystem.clone(), caller(req), self.filesystem.clone());
         let work = async move { filesystem.open(caller, ino, options).await };
         self.run("open", caller.request, work, move |result| match result {
             Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(options, pages_of.keeps_pages(ino))),
@@ -252,13 +276,14 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
         let (parent, child) = (inode(parent), checked!(name(child), reply));
         let (changed, pages_of) = (self.changes([parent]), self.filesystem.clone());
-        let work = async move { filesystem.create(caller, parent, child, mode, options).await };
+        let (made, believed) = (child.clone(), self.believed());
+        let work = async move { filesystem.create_or_open(caller, parent, made, mode, options).await };
         self.run("create", caller.request, work, move |result| match changed(result) {
-            Ok((attributes, handle)) => {
+            Ok(Created { attributes, handle, is_new }) => {
                 let flags = fopen_flags(options, pages_of.keeps_pages(attributes.inode));
-                // One lifetime for name and attributes, which may have none here.
-                let attr = file_attr(&attributes);
-                reply.created(&Duration::ZERO, &attr, Generation(0), FileHandle(handle), flags);
+                // One lifetime for name and attributes. Those of an inode that was there may have none here.
+                let ttl = if is_new { believed.made(parent, &child, &attributes) } else { Duration::ZERO };
+                reply.created(&ttl, &file_attr(&attributes), Generation(0), FileHandle(handle), flags);
             }
             Err(errno) => reply.error(errno),
         });
@@ -275,6 +300,12 @@ impl fuser::Filesystem for FuseAdapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let begun = Instant::now();
+        let is_small = offset + u64::from(size) <= SMALL_READ_BYTES;
+        if is_small && let Some(data) = self.filesystem.try_read_of(fh.0, offset, size) {
+            meters::count("read", true, begun.elapsed());
+            return reply.data(&data);
+        }
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Before any byte is read: a question for attributes that comes meanwhile waits for this READ.
         if filesystem.try_attributes(inode(ino)).is_none() {
@@ -293,7 +324,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn write(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -302,6 +333,7 @@ impl fuser::Filesystem for FuseAdapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.kernel.made.read(inode(ino));
         let begun = Instant::now();
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Room in the buffer: answered here, without a hop onto the runtime.
@@ -343,18 +375,20 @@ impl fuser::Filesystem for FuseAdapter {
     fn release(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        self.kernel.made.read(inode(ino));
         self.filesystem.release(fh.0);
         reply.ok();
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.kernel.made.read(inode(ino));
         let handle = self.filesystem.open_directory(inode(ino));
         reply.opened(FileHandle(handle), FopenFlags::empty());
     }
@@ -381,6 +415,7 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let directory = inode(ino);
+        self.kernel.made.all_read(directory);
         self.kernel.listings.read(directory, fh.0);
         let (caller, listing) = (caller(req), self.listing(directory, fh.0));
         let work = async move { Ok(listing.fill(caller, offset, reply).await) };
@@ -572,7 +607,11 @@ impl FuseAdapter {
         &self,
         directories: [InodeId; N],
     ) -> impl FnOnce(Result<T, Errno>) -> Result<T, Errno> + Send + 'static + use<T, N> {
-        directories.iter().for_each(|directory| self.kernel.listings.all_read(*directory));
+        for directory in directories {
+            self.kernel.listings.all_read(directory);
+            self.kernel.made.all_read(directory);
+            self.kernel.made.read(directory);
+        }
         let kernel = self.kernel.clone();
         move |result| {
             kernel.changed(&directories);

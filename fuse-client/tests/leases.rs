@@ -298,6 +298,28 @@ async fn no_look_is_older_than_what_was_done_before_it() {
     assert!(looks > 100);
 }
 
+/// A write without the exclusive lease that has not returned is seen on all mounts or on none: not here,
+/// while its commit is on the way, and then not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_seen_nowhere_before_its_commit() {
+    let cluster = Arc::new(FakeCluster::default());
+    cluster.no_leases.store(true, Ordering::SeqCst);
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "file").await;
+    let late = cluster.commits.lock().await;
+    let (writing, puts) = (a.clone(), cluster.puts.load(Ordering::SeqCst));
+    let writer = tokio::spawn(async move { write(&writing, handle, 0, &[7; 100_000]).await });
+    until("the bytes are taken in", || cluster.puts.load(Ordering::SeqCst) > puts).await;
+    for mount in [&a, &b] {
+        assert_eq!(size(mount, inode).await, 0);
+    }
+    assert!(read(&a, handle).await.is_empty());
+    drop(late);
+    writer.await.unwrap();
+    assert_eq!((size(&a, inode).await, size(&b, inode).await), (100_000, 100_000));
+    assert_eq!(read(&a, handle).await, [7; 100_000]);
+}
+
 /// A create of a name that exists opens that file. The registration of its last use may be given back at
 /// the same moment, and the two messages overtake each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

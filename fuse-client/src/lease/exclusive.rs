@@ -50,6 +50,12 @@ impl Exclusive {
         matches!(self.state, State::Held | State::GivingUp) && time.exclusive_valid()
     }
 
+    /// Whether what is in memory was written under it, whether or not it may be told just now. Without
+    /// it, bytes in memory are those of writes that have not returned.
+    pub fn owns_memory(&self) -> bool {
+        self.state != State::None
+    }
+
     /// Whether it is held and not on its way out.
     pub fn is_held(&self) -> bool {
         self.state == State::Held

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::InodeId;
@@ -186,14 +187,29 @@ impl FileInner {
         self.remote_size().max(self.dirty.end().unwrap_or(0))
     }
 
+    /// Length that programs see.
+    pub fn shown_size(&self) -> u64 {
+        if self.exclusive.owns_memory() { self.size() } else { self.remote_size() }
+    }
+
+    /// The dirty bytes that programs see within `[from, to)`. Without the exclusive lease there are none:
+    /// a write is nobody's business before it is committed, or a program here would see it and one on
+    /// another mount, later, would not.
+    pub fn shown_bytes(&self, from: u64, to: u64) -> Vec<(u64, Bytes)> {
+        if self.exclusive.owns_memory() { self.dirty.snapshot(from, to) } else { Vec::new() }
+    }
+
     /// Nothing waits to be committed.
     pub fn is_clean(&self) -> bool {
         self.dirty.is_empty() && self.pending_times.is_none()
     }
 
-    /// Attributes with the dirty bytes; `fallback` if nothing is known.
+    /// Attributes with what programs see of the dirty bytes; `fallback` if nothing is known.
     pub fn shown(&self, fallback: Attributes) -> Attributes {
         let mut shown = self.known.unwrap_or(fallback);
+        if !self.exclusive.owns_memory() {
+            return shown;
+        }
         if !self.dirty.is_empty() {
             shown.size = self.size();
             shown.allocated = shown.allocated.saturating_add(self.dirty.bytes());

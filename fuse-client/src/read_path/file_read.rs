@@ -204,12 +204,12 @@ impl Filesystem {
 
 fn view(file: &FileState, offset: u64, length: u64) -> View {
     let inner = file.lock();
-    let end = inner.size().min(offset.saturating_add(length));
+    let end = inner.shown_size().min(offset.saturating_add(length));
     View {
         end,
         remote_size: inner.remote_size(),
         version: inner.known.map(|known| known.data_version),
-        dirty: inner.dirty.snapshot(offset, end),
+        dirty: inner.shown_bytes(offset, end),
     }
 }
 

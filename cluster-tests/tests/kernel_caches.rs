@@ -80,6 +80,22 @@ fn the_other_mounts_last_call_is_seen_at_once() {
     }
 }
 
+/// The kernel takes what it believes about a name along to another directory, whose lease does not cover it.
+#[test]
+fn a_name_that_went_to_another_directory_is_not_believed_there() {
+    let (_cluster, a, b) = two_mounts();
+    for folder in ["from", "to"] {
+        fs::create_dir(a.join(folder)).expect("mkdir");
+    }
+    for round in 0..size("CAIRN_ROUNDS", 60) {
+        fs::write(a.join("from/name"), b"x").expect("write");
+        assert!(a.join("from/name").exists());
+        fs::rename(a.join("from/name"), a.join("to/name")).expect("rename");
+        fs::remove_file(b.join("to/name")).expect("unlink");
+        assert!(!a.join("to/name").exists(), "round {round}: a removed name");
+    }
+}
+
 /// Threads on mount 1 keep answers on their way at all times, while mount 2 counts up.
 #[test]
 fn answers_on_their_way_bring_nothing_old() {

@@ -75,6 +75,16 @@ impl Kernel {
         }
     }
 
+    /// A name goes to another directory by a rename that is about to be answered. The kernel takes what it
+    /// believes about it along, with a lifetime that no lease on that directory covers.
+    pub(super) fn moves_name(&self) {
+        if let Some(notifier) = self.notifier().filter(|notifier| notifier.has_epochs())
+            && let Err(error) = notifier.names()
+        {
+            tracing::warn!(%error, "the kernel could not be told of a rename");
+        }
+    }
+
     /// A READ has come while the file is not leased. Its pages fall at the next question for attributes,
     /// which the kernel asks before it gives a program anything out of them; until then none may be
     /// answered with a lifetime.

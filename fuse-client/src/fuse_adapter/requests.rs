@@ -235,7 +235,13 @@ impl fuser::Filesystem for FuseAdapter {
         let (parent, newparent) = (inode(parent), inode(newparent));
         let changed = self.changes([parent, newparent]);
         let work = async move { filesystem.rename(caller, (parent, from), (newparent, to), mode).await };
-        self.run("rename", caller.request, work, move |result| reply_empty(reply, changed(result)));
+        let kernel = self.kernel.clone();
+        self.run("rename", caller.request, work, move |result| {
+            if parent != newparent {
+                kernel.moves_name();
+            }
+            reply_empty(reply, changed(result));
+        });
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {

@@ -120,8 +120,9 @@ impl NameEffect {
                     RenameMode::Replace | RenameMode::NoReplace if (parent, name) == (new_parent, new_name) => {
                         Self::Unknown(*parent, name.clone())
                     }
-                    // Renaming a name to another name of the same inode does nothing, so the old one stays.
-                    RenameMode::Replace if before.0.is_none() || before.0 == before.1 => {
+                    // Renaming a name to another name of the same inode does nothing, so the old one stays; and
+                    // whether it was one is known only if both were.
+                    RenameMode::Replace if before.0.is_none() || before.1.is_none() || before.0 == before.1 => {
                         Self::Unknown(*parent, name.clone())
                     }
                     RenameMode::Replace | RenameMode::NoReplace => Self::Name(*parent, name.clone(), None),

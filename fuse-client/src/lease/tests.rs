@@ -8,7 +8,7 @@ use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{
-    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind,
+    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind, RenameMode,
 };
 
 use super::*;
@@ -360,4 +360,24 @@ fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
     assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::GiveUp, "asked for before it was given up");
     assert_eq!(lease.answered(false, false, Duration::ZERO), Grant::None);
     assert!(!lease.may_ask(Duration::from_millis(999)) && lease.may_ask(Duration::from_secs(1)));
+}
+
+/// What a rename did is known only as far as it is known what both names stood for: two names of one inode
+/// both stay.
+#[test]
+fn a_rename_to_an_unknown_name_leaves_the_old_one_unknown() {
+    let (from, to) = (name("from"), name("to"));
+    let rename = Mutation::Rename {
+        parent: DIRECTORY,
+        name: from.clone(),
+        new_parent: DIRECTORY,
+        new_name: to,
+        mode: RenameMode::Replace,
+    };
+    let old_name = |before| NameEffect::of(&rename, &MutationResult::Done, before).swap_remove(0);
+    let file = Some(KnownName::Present(FILE));
+    assert_eq!(old_name((file, Some(KnownName::Absent))), NameEffect::Name(DIRECTORY, from.clone(), None));
+    for unsure in [(file, None), (None, file), (file, file)] {
+        assert_eq!(old_name(unsure), NameEffect::Unknown(DIRECTORY, from.clone()), "{unsure:?}");
+    }
 }

@@ -13,7 +13,7 @@ use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, TimeChange, XattrMode};
+use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, RenameMode, TimeChange, XattrMode};
 use cairn_mount::filesystem::Filesystem;
 use cairn_mount::kernel_caches::KernelCaches;
 use parking_lot::Mutex;
@@ -130,6 +130,42 @@ async fn an_open_file_outlives_its_last_name_on_another_mount() {
         assert_eq!(read(&b, handle).await, b"kept", "recalled before: {recalled_before}");
         b.release(handle);
         until("the orphan goes", || !cluster.state.lock().nodes.contains_key(&inode)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_a_removed_file_stay_for_a_mount_that_has_it_open() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "file").await;
+    let reader = b.open(caller(), inode, read_only()).await.unwrap();
+    write(&a, handle, 0, b"new").await;
+    a.release(handle);
+    a.unlink(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert_eq!(read(&b, reader).await, b"new");
+    b.release(reader);
+    // What nobody else can have opened goes without a flush.
+    let (_, handle) = create(&a, "own").await;
+    write(&a, handle, 0, &[1; 70_000]).await;
+    a.release(handle);
+    let puts = cluster.puts.load(Ordering::SeqCst);
+    a.unlink(caller(), InodeId::ROOT, name("own")).await.unwrap();
+    assert_eq!((a.dirty_bytes(), cluster.puts.load(Ordering::SeqCst)), (0, puts));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_onto_another_name_of_the_same_file_leaves_both() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let directory = a.make_node(caller(), InodeId::ROOT, name("d"), NewNode::Directory, 0o755).await.unwrap().inode;
+    let (inode, _) = create(&a, "one").await;
+    b.link(caller(), inode, directory, name("two")).await.unwrap();
+    // This mount knows the old name, and nothing of the new one.
+    assert_eq!(a.lookup(caller(), InodeId::ROOT, name("one")).await.unwrap().inode, inode);
+    let (from, to) = ((InodeId::ROOT, name("one")), (directory, name("two")));
+    a.rename(caller(), from, to, RenameMode::Replace).await.unwrap();
+    for (parent, child) in [(InodeId::ROOT, "one"), (directory, "two")] {
+        assert_eq!(a.lookup(caller(), parent, name(child)).await.unwrap().inode, inode, "{child}");
     }
 }
 

@@ -79,6 +79,9 @@ fn settle(
     let mut cache = leases.lock();
     match outcome {
         Ok(Changed { result: Ok(result), effects }) => {
+            // A rename that found another name of the same inode has changed nothing: both names stay,
+            // whatever was known of them before.
+            let before = if effects.changed.is_empty() { (None, None) } else { before };
             cache.made(change, effects, NameEffect::of(mutation, result, before));
         }
         Ok(Changed { result: Err(_), .. }) => cache.refused(change),

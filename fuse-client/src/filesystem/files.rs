@@ -146,7 +146,9 @@ impl Filesystem {
         if created {
             let extents = Some(Vec::new());
             self.registered(pin.file(), mode, question, Opened { attributes, exclusive, extents });
-            pin.file().lock().no_capability = true;
+            let mut inner = pin.file().lock();
+            inner.no_capability = true;
+            inner.exclusive.made();
         } else {
             // A lease that came with it is not used: it is given up when it is asked for.
             self.leases.lock().exclusive_answered(question, Some(attributes.inode));

@@ -77,11 +77,15 @@ impl Filesystem {
         Ok(())
     }
 
-    /// The last name of a file is gone. If no program has it open, nobody will ever read what is dirty.
+    /// The last name of a file is gone. If no program has it open, here or elsewhere, nobody will ever
+    /// read what is dirty.
     fn discard_if_unused(&self, inode: InodeId) {
         let Some(file) = self.files.get(inode).filter(|file| !file.is_open()) else { return };
         {
             let mut inner = file.lock();
+            if !inner.exclusive.is_unseen(&self.leases.time()) {
+                return;
+            }
             let bytes = inner.dirty.bytes();
             inner.dirty.clear();
             inner.pending_times = None;

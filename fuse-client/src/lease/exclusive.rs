@@ -16,6 +16,8 @@ pub struct Exclusive {
     leaving: u32,
     /// Not asked for before then.
     not_before: Duration,
+    /// The file was made under it, and it was not recalled since: nobody else can have the file open.
+    unseen: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +63,16 @@ impl Exclusive {
         self.state == State::Held
     }
 
+    /// The file was just made by this mount.
+    pub fn made(&mut self) {
+        self.unseen = self.state == State::Held;
+    }
+
+    /// Whether no other mount can have opened the file, ever.
+    pub fn is_unseen(&self, time: &LeaseTime) -> bool {
+        self.unseen && self.may_buffer(time)
+    }
+
     /// Whether it is on its way out: new writes wait for the end of that.
     pub fn is_ending(&self) -> bool {
         self.state == State::GivingUp || self.leaving > 0
@@ -96,6 +108,7 @@ impl Exclusive {
 
     /// It is to end: new writes wait. Answers whether it was held.
     pub fn recalled(&mut self) -> bool {
+        self.unseen = false;
         if self.state == State::Held {
             self.state = State::GivingUp;
         }
@@ -104,6 +117,7 @@ impl Exclusive {
 
     /// The cluster is about to be told that it ends.
     pub fn leave(&mut self) {
+        self.unseen = false;
         self.state = State::None;
         self.leaving += 1;
     }

@@ -140,6 +140,13 @@ impl State {
         openers: &[SessionId],
     ) -> (Result<MutationResult, FsError>, BTreeSet<InodeId>) {
         let (mut changed, last) = self.touched(session, &mutation);
+        if let Mutation::Rename { parent, name, new_parent, new_name, .. } = &mutation {
+            let inode = self.stands_for(*parent, name);
+            if inode.is_some() && inode == self.stands_for(*new_parent, new_name) {
+                // Two names of one inode: both stay.
+                return (Ok(MutationResult::Done), BTreeSet::new());
+            }
+        }
         if let Some(last) = last {
             self.opens.extend(openers.iter().map(|session| (last, *session, OpenMode::Read)));
         }
@@ -240,6 +247,17 @@ impl State {
                 self.touch_directory(parent, now);
                 self.lose_name(inode, now);
                 MutationResult::Done
+            }
+            Mutation::Link { inode, parent, name } => {
+                let cookie = 10_000 + u64::from(self.clock);
+                if self.names.contains_key(&(parent, name.clone())) {
+                    return Err(FsError::Exists);
+                }
+                self.names.insert((parent, name), (inode, cookie));
+                self.touch_directory(parent, now);
+                let attributes = &mut self.node(inode)?.attributes;
+                (attributes.links, attributes.ctime) = (attributes.links + 1, now);
+                MutationResult::Node { attributes: *attributes, created: true, exclusive: false }
             }
             Mutation::Rename { parent, name, new_parent, new_name, .. } => {
                 let (inode, _) = self.names.remove(&(parent, name)).ok_or(FsError::NotFound)?;

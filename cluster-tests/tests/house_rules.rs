@@ -140,6 +140,13 @@ const BANS: &[Ban] = &[
         except: &["common/src/durable_file"],
         instead: "cairn_common::durable_file, or OpenOptions in the room that syncs the file and its folder itself",
     },
+    Ban {
+        word: "spawn_blocking(",
+        within: SERVERS_AND_MOUNT,
+        // A simulation has one thread. The programs' outermost layer is not in it, nor are threads that end.
+        except: &["common/src/blocking.rs", "chunk-server/src/main.rs", "fuse-client/src/main.rs"],
+        instead: "cairn_common::blocking::run, which a simulation runs on its only thread",
+    },
     // Never.
     never("todo!(", "the code"),
     never("unimplemented!(", "the code, or an error that says what is not supported"),
@@ -329,6 +336,7 @@ fn the_rules_bite() {
         ("control/src/x.rs", "//! X.\nuse rocksdb::DB;\n"),
         ("fuse-client/src/x.rs", "//! X.\nuse fuser::FileAttr;\n"),
         ("chunk-server/src/x.rs", "//! X.\nfn f() { std::fs::write(\"a\", b\"b\"); }\n"),
+        ("metadata-server/src/raft/x.rs", "//! X.\nfn f() { tokio::task::spawn_blocking(g); }\n"),
         ("common/src/x.rs", "//! X.\nfn f() -> anyhow::Result<()> { todo!() }\n"),
     ]);
     for (path, text) in broken {

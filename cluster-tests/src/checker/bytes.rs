@@ -142,7 +142,8 @@ impl Model for FileBytes {
                 let right = state.cells.len() == *found as usize;
                 right.then(|| state.clone().settle_if(seen_by_other)).into_iter().collect()
             }
-            (Call::Sync { .. }, Reply::Done) => vec![state.clone().settle_if(true)],
+            // What another client has in memory was written later.
+            (Call::Sync { .. }, Reply::Done) => vec![state.clone().settle_if(state.only(life))],
             (Call::Lose, _) => state.lose(life),
             _ => vec![state.clone()],
         }

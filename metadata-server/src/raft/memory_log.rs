@@ -9,9 +9,10 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_common::clock::Timestamp;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -28,6 +29,7 @@ const REPLICATION_ENTRIES: usize = 64;
 pub struct LogDisk {
     state: Mutex<State>,
     sync_time: SyncTime,
+    acknowledges_early: bool,
 }
 
 #[derive(Default)]
@@ -72,20 +74,51 @@ pub struct MemoryLog {
 impl LogDisk {
     /// An empty log.
     pub fn new(sync_time: SyncTime) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), sync_time })
+        Arc::new(Self { state: Mutex::default(), sync_time, acknowledges_early: false })
     }
 
-    /// Power loss: of what was not synced only the first `keep` changes are there. Handles of before
-    /// work no more.
+    /// An empty log with a bug, for tests of the tests: appends are reported done before they are synced.
+    pub fn that_acknowledges_early(sync_time: SyncTime) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), sync_time, acknowledges_early: true })
+    }
+
+    /// The process is about to end: handles that it has work no more.
+    pub fn detach(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.life += 1;
+            state.syncing = false;
+            std::mem::take(&mut state.waiting)
+        };
+        // Who waits may look here again.
+        drop(waiting);
+    }
+
+    /// Power loss, after [`Self::detach`]: of what was not synced only the first `keep` changes are there.
     pub fn crash(&self, keep: usize) {
         let mut state = self.state.lock();
-        state.life += 1;
-        state.syncing = false;
-        state.waiting.clear();
         let mut durable = std::mem::take(&mut state.durable);
         std::mem::take(&mut state.unsynced).into_iter().take(keep).for_each(|change| durable.take(change));
         state.now = durable.clone();
         state.durable = durable;
+    }
+
+    /// Whether a power loss now would leave the command with this stamp. What was purged counts: it is in
+    /// the state.
+    pub fn has_durably(&self, stamp: Timestamp) -> bool {
+        let state = self.state.lock();
+        for entry in state.durable.entries.values().rev() {
+            let EntryPayload::Normal(batch) = &entry.payload else { continue };
+            let Ok(commands) = batch.commands() else { continue };
+            if commands.iter().any(|command| command.time == stamp) {
+                return true;
+            }
+            // Stamps grow along the log.
+            if commands.iter().all(|command| command.time < stamp) {
+                return false;
+            }
+        }
+        state.durable.purged.is_some()
     }
 
     /// Changes that a crash would take back.
@@ -241,6 +274,11 @@ impl RaftLogStorage<TypeConfig> for MemoryLog {
             if last.is_some_and(|last| last.index + 1 != first.index()) {
                 return Err(io::Error::other(format!("raft log: a hole before entry {}", first.index())));
             }
+        }
+        if self.disk.acknowledges_early {
+            self.write(Change::Append(entries), None)?;
+            callback.io_completed(Ok(()));
+            return Ok(());
         }
         self.write(Change::Append(entries), Some(Waiting::Callback(callback)))
     }

@@ -36,8 +36,9 @@ struct FileState {
     durable: Vec<u8>,
     now: Vec<u8>,
     unsynced: Vec<Change>,
-    blocks: BTreeSet<BlockId>,
-    unsynced_blocks: Vec<BlockId>,
+    /// Where the durable records of blocks begin.
+    blocks: BTreeSet<(BlockId, u64)>,
+    unsynced_blocks: Vec<(BlockId, u64)>,
 }
 
 enum Change {
@@ -72,8 +73,8 @@ impl SimDisk {
             for change in std::mem::take(&mut file.unsynced) {
                 lose_some(&mut content, change, dice);
             }
-            file.unsynced_blocks.clear();
-            file.blocks = whole_blocks(&content);
+            file.blocks.extend(file.unsynced_blocks.drain(..));
+            file.blocks.retain(|(block, at)| is_whole(&content, block, *at));
             file.durable.clone_from(&content);
             file.now = content;
         }
@@ -81,7 +82,7 @@ impl SimDisk {
 
     /// Whether a power loss now would leave the block whole.
     pub(crate) fn has_durably(&self, block: &BlockId) -> bool {
-        self.state.lock().files.values().any(|file| file.is_listed && file.blocks.contains(block))
+        self.state.lock().files.values().any(|file| file.is_listed && file.has_durably(block))
     }
 }
 
@@ -127,16 +128,20 @@ fn records(bytes: &[u8]) -> impl Iterator<Item = (usize, RecordHeader)> + '_ {
     })
 }
 
-fn whole_blocks(content: &[u8]) -> BTreeSet<BlockId> {
-    let is_whole = |(at, header): &(usize, RecordHeader)| {
-        let from = at + HEADER_BYTES + groups_bytes(header.stored_bytes);
-        let payload = content.get(from..from + header.stored_bytes as usize);
-        payload.is_some_and(|payload| BlockHash::of(payload) == header.stored_hash)
-    };
-    records(content).filter(is_whole).map(|(_, header)| header.block).collect()
+/// Whether the record of a block that began there is whole: a torn one elsewhere does not matter.
+fn is_whole(content: &[u8], block: &BlockId, at: u64) -> bool {
+    let Some((_, header)) = content.get(at as usize..).and_then(|rest| records(rest).next()) else { return false };
+    let from = at as usize + HEADER_BYTES + groups_bytes(header.stored_bytes);
+    let payload = content.get(from..from + header.stored_bytes as usize);
+    header.block == *block && payload.is_some_and(|payload| BlockHash::of(payload) == header.stored_hash)
 }
 
 impl FileState {
+    fn has_durably(&self, block: &BlockId) -> bool {
+        let places = self.blocks.range((*block, 0)..=(*block, u64::MAX));
+        places.into_iter().any(|(_, at)| is_whole(&self.durable, block, *at))
+    }
+
     fn sync(&mut self) {
         for change in self.unsynced.drain(..) {
             match change {
@@ -237,7 +242,7 @@ impl SegmentFile for Segment {
                 file.sync();
             }
             write(&mut file.now, offset, &bytes);
-            file.unsynced_blocks.extend(records(&bytes).map(|(_, header)| header.block));
+            file.unsynced_blocks.extend(records(&bytes).map(|(at, header)| (header.block, offset + at as u64)));
             file.unsynced.push(Change::Write(offset, bytes));
         })
     }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cairn_common::ids::SessionId;
+use cairn_common::ids::InodeId;
+use cairn_common::protocol::metadata::{Mutation, Query, QueryResult};
 use cairn_meta::namespace;
 use cairn_meta::namespace::command::{Action, Command, Outcome};
 use cairn_meta::raft::StateMachineLogic;
-use cairn_meta::storage::{StorageError, Transaction};
+use cairn_meta::storage::{ReadView, StorageError, Transaction};
 use parking_lot::Mutex;
 
 use crate::invariants::durable_blocks::DurableBlocks;
@@ -73,7 +74,7 @@ impl Observer {
         self.violations.lock().extend(violation);
     }
 
-    fn watch(&self, node: usize, command: &Command, outcome: &Outcome, changes: &Changes) {
+    fn watch(&self, node: usize, command: &Command, renamed: Option<InodeId>, outcome: &Outcome, changes: &Changes) {
         let is_new = {
             let mut states = self.states.lock();
             let is_new = states.is_new(command);
@@ -89,19 +90,22 @@ impl Observer {
             self.note(self.log.applied(command));
             let violation = self.blocks.lock().applied(command, outcome);
             self.note(violation);
-            if let Action::EndSession { session } = &command.action {
-                self.ended(*session);
+            match &command.action {
+                Action::EndSession { session } => self.workload.session_ended(*session),
+                Action::Mutate { mutation: Mutation::Rename { .. }, .. } => {
+                    if let (Some(inode), Outcome::Mutated { result: Ok(_), .. }) = (renamed, outcome) {
+                        self.workload.renames(command.request, inode.0);
+                    }
+                }
+                _ => {}
             }
         }
-    }
-
-    fn ended(&self, session: SessionId) {
-        self.workload.session_ended(session);
     }
 }
 
 impl StateMachineLogic for Observed {
     fn apply(&self, tx: &mut Transaction<'_>, command: &Command) -> Result<Outcome, StorageError> {
+        let renamed = renamed(&*tx, command);
         let (outcome, changes) = {
             let mut own = Transaction::new(&*tx);
             let outcome = match self.observer.planted {
@@ -110,7 +114,7 @@ impl StateMachineLogic for Observed {
             };
             (outcome, own.into_changes())
         };
-        self.observer.watch(self.node, command, &outcome, &changes);
+        self.observer.watch(self.node, command, renamed, &outcome, &changes);
         for (key, change) in changes {
             match change {
                 Some(value) => tx.put(key, value),
@@ -118,5 +122,14 @@ impl StateMachineLogic for Observed {
             }
         }
         Ok(outcome)
+    }
+}
+
+/// What a rename is about to rename.
+fn renamed(view: &dyn ReadView, command: &Command) -> Option<InodeId> {
+    let Action::Mutate { mutation: Mutation::Rename { parent, name, .. }, .. } = &command.action else { return None };
+    match namespace::answer(view, &Query::Lookup { parent: *parent, name: name.clone() }) {
+        Ok(Ok(QueryResult::Attributes(found))) => Some(found.inode),
+        _ => None,
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_common::ids::{ClusterId, Incarnation, MetadataNodeId};
 use cairn_common::protocol::admin::MetadataMember;
-use cairn_common::transport::Transport;
+use cairn_common::transport::{RequestHandler, Transport};
+use cairn_meta::lease::LeaseRules;
 use cairn_meta::raft::memory_log::{LogDisk, MemoryLog};
 use cairn_meta::raft::state_store::StateStore;
 use cairn_meta::raft::{GroupOptions, GroupTimings, MetadataGroup, StateMachineLogic};
@@ -25,6 +26,7 @@ use crate::clock::MachineClock;
 use crate::network::{Network, Node, address_of};
 use crate::observer::Changes;
 use crate::planted::Planted;
+use crate::planted_service::PlantedService;
 
 /// The cluster of every simulation.
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xca1e_0001);
@@ -45,6 +47,8 @@ pub(crate) struct MetadataHost {
     pub(crate) log: Arc<LogDisk>,
     group: Arc<Mutex<Option<Arc<MetadataGroup>>>>,
     planted: Option<Planted>,
+    /// How long shared leases last.
+    shared: Duration,
 }
 
 /// The members of the group; the machines `0..count`.
@@ -61,7 +65,7 @@ pub(crate) fn members(count: usize) -> Vec<MetadataMember> {
 
 impl MetadataHost {
     /// An empty machine; snapshots live in files below `folder`.
-    pub(crate) fn new(node: Node, folder: &Path, dice: StdRng, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(node: Node, folder: &Path, dice: StdRng, shared: Duration, planted: Option<Planted>) -> Self {
         let dice = Mutex::new(dice);
         let sync_time = move || {
             let mut dice = dice.lock();
@@ -78,6 +82,7 @@ impl MetadataHost {
             },
             group: Arc::default(),
             planted,
+            shared,
         }
     }
 
@@ -120,7 +125,7 @@ impl MetadataHost {
         logic: Arc<dyn StateMachineLogic>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (node, data, engines) = (self.node, self.data.clone(), self.engines.clone());
-        let (disk, slot, planted) = (self.log.clone(), self.group.clone(), self.planted);
+        let (disk, slot, planted, shared) = (self.log.clone(), self.group.clone(), self.planted, self.shared);
         async move {
             let store = open_state(&data, &engines, planted).expect("the state opens");
             let durable = store.clone();
@@ -141,10 +146,14 @@ impl MetadataHost {
                 cluster: CLUSTER,
                 partitions: PARTITIONS,
                 replicas: REPLICAS,
-                timings: service_timings(),
+                timings: service_timings(shared),
             };
             let service = MetadataService::start(group.clone(), transport, Arc::new(MachineClock), service_options);
-            *slot.lock() = Some(group);
+            *slot.lock() = Some(group.clone());
+            let service: Arc<dyn RequestHandler> = match planted {
+                Some(planted) => PlantedService::start(service, group, planted),
+                None => service,
+            };
             network.serve(node, life, service);
         }
     }
@@ -194,12 +203,12 @@ fn group_timings() -> GroupTimings {
     }
 }
 
-/// As in production, but silent sessions end sooner, and before others stop waiting for their flushes
-/// (which would show them less than was written, as `docs/semantics.md` says).
-fn service_timings() -> ServiceTimings {
+/// As in production, but sessions that are silent, or hold something exclusively and do nothing, end
+/// sooner.
+fn service_timings(shared: Duration) -> ServiceTimings {
     ServiceTimings {
-        session_timeout: Duration::from_secs(10),
-        flush_wait: Duration::from_secs(40),
+        session_timeout: Duration::from_secs(4),
+        leases: LeaseRules { shared, exclusive: Duration::from_secs(3), patience: shared / 3, ..LeaseRules::default() },
         table_spread: Duration::from_secs(4),
         ..ServiceTimings::default()
     }

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use cairn_cluster_tests::checker::{Operation, check};
 use cairn_meta::namespace::invariants;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::faults::{Layout, Planned, plan};
-use crate::history::Operation;
+use crate::invariants::dependency_closure;
 use crate::invariants::equal_states::state_hash;
-use crate::invariants::histories;
 use crate::network::Node;
 use crate::planted::Planted;
 use crate::process;
@@ -176,9 +176,11 @@ impl Run {
         let network = self.world.network.counts();
         let simulated = self.world.now;
         self.world.end();
-        let (operations, broken) = self.world.workload.history.take();
+        let renamed = self.world.workload.renamed();
+        let (mut operations, broken) = self.world.workload.history.take();
         self.violations.extend(broken.into_iter().map(|broken| format!("a client saw: {broken}")));
-        let checked = histories::check(&operations);
+        operations.extend(dependency_closure::settled(&operations, &renamed));
+        let checked = check(&operations);
         self.violations.extend(checked.violations);
         if options.tell {
             operations.iter().for_each(tell);

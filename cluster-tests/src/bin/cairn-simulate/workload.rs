@@ -4,31 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cairn_cluster_tests::checker::{Call, History, Inode, Life, ROOT, Reply, Value};
 use cairn_common::client::ClientError;
-use cairn_common::ids::SessionId;
+use cairn_common::ids::{RequestId, SessionId};
 use cairn_common::protocol::FsError;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::history::{Call, History, Inode, Life, Reply, Value};
-
-/// The root directory.
-pub(crate) const ROOT: Inode = 1;
-/// Directories and files that workers remember.
+/// Directories that workers remember.
 const REMEMBERED: usize = 48;
 /// Longest file, in cells.
 pub(crate) const MAX_CELLS: u32 = 20;
-
-/// Who writes a file. Before there are leases, two mounts that hold bytes of one file in memory at the
-/// same time do not see each other's writes in order, so a file has either one client that buffers, or
-/// writers that close after each write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Owner {
-    Everybody,
-    Client(u32),
-}
 
 /// What the workers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +38,11 @@ struct State {
     phase: Phase,
     last_value: Value,
     directories: Vec<Inode>,
-    files: Vec<(Inode, Owner)>,
     inspected: u32,
     sessions: BTreeMap<SessionId, Life>,
     fenced: BTreeSet<Life>,
-    /// Files that a client is writing to, each with a close behind it.
-    writing: BTreeSet<(u32, Inode)>,
+    requests: BTreeMap<RequestId, usize>,
+    renamed: BTreeMap<usize, Inode>,
 }
 
 impl Workload {
@@ -64,11 +51,11 @@ impl Workload {
             phase: Phase::Work,
             last_value: 0,
             directories: vec![ROOT],
-            files: Vec::new(),
             inspected: 0,
             sessions: BTreeMap::new(),
             fenced: BTreeSet::new(),
-            writing: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            renamed: BTreeMap::new(),
         };
         Arc::new(Self { history, cell_bytes, state: Mutex::new(state) })
     }
@@ -93,18 +80,9 @@ impl Workload {
         if dice.random_bool(0.4) { ROOT } else { *state.directories.choose(dice).unwrap_or(&ROOT) }
     }
 
-    /// A file, the newest ones more often.
-    pub(crate) fn file(&self, dice: &mut StdRng) -> Option<(Inode, Owner)> {
-        let state = self.state.lock();
-        let recent = state.files.len().saturating_sub(8);
-        let from = if dice.random_bool(0.7) { &state.files[recent..] } else { &state.files[..] };
-        from.choose(dice).copied()
-    }
-
-    /// Everything that is remembered.
-    pub(crate) fn known(&self) -> (Vec<Inode>, Vec<(Inode, Owner)>) {
-        let state = self.state.lock();
-        (state.directories.clone(), state.files.clone())
+    /// All that are remembered.
+    pub(crate) fn directories(&self) -> Vec<Inode> {
+        self.state.lock().directories.clone()
     }
 
     pub(crate) fn remember_directory(&self, inode: Inode) {
@@ -118,16 +96,6 @@ impl Workload {
         self.state.lock().directories.retain(|known| *known != inode || inode == ROOT);
     }
 
-    pub(crate) fn remember_file(&self, inode: Inode, owner: Owner) {
-        let mut state = self.state.lock();
-        if !state.files.iter().any(|(known, _)| *known == inode) {
-            if state.files.len() >= REMEMBERED {
-                state.files.remove(0);
-            }
-            state.files.push((inode, owner));
-        }
-    }
-
     /// A worker has looked at everything.
     pub(crate) fn inspected(&self) {
         self.state.lock().inspected += 1;
@@ -138,17 +106,22 @@ impl Workload {
         self.state.lock().inspected
     }
 
-    /// Whether no program of the client is writing to the file; then one is, until [`Self::written`].
-    /// Before there are leases a mount sees what it has in memory before that has its place among
-    /// others' appends.
-    pub(crate) fn may_use(&self, client: u32, inode: Inode, writes: bool) -> bool {
-        let mut state = self.state.lock();
-        if writes { state.writing.insert((client, inode)) } else { !state.writing.contains(&(client, inode)) }
+    /// The operation in this place goes to the cluster under this number.
+    pub(crate) fn asked(&self, request: RequestId, place: usize) {
+        self.state.lock().requests.insert(request, place);
     }
 
-    /// The write has ended.
-    pub(crate) fn written(&self, client: u32, inode: Inode) {
-        self.state.lock().writing.remove(&(client, inode));
+    /// A rename of this inode was carried out under this number.
+    pub(crate) fn renames(&self, request: RequestId, inode: Inode) {
+        let mut state = self.state.lock();
+        if let Some(place) = state.requests.get(&request).copied() {
+            state.renamed.insert(place, inode);
+        }
+    }
+
+    /// Inodes of renames that were carried out, by their place in the history.
+    pub(crate) fn renamed(&self) -> BTreeMap<usize, Inode> {
+        self.state.lock().renamed.clone()
     }
 
     pub(crate) fn session_opened(&self, life: Life, session: SessionId) {
@@ -165,7 +138,6 @@ impl Workload {
 
     /// The same for a client that was killed.
     pub(crate) fn life_ended(&self, life: Life) {
-        self.state.lock().writing.retain(|(client, _)| *client != life.client);
         self.history.begin(life, Call::Lose);
     }
 

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use cairn_cluster_tests::checker::{History, Life};
 use cairn_common::protocol::Role;
 use cairn_common::transport::PeerIdentity;
 use rand::rngs::StdRng;
@@ -13,7 +15,6 @@ use rand::{Rng, SeedableRng};
 use crate::chunk_host::ChunkHost;
 use crate::client_host;
 use crate::faults::{Fault, Layout};
-use crate::history::{History, Life};
 use crate::invariants::durable_blocks::DurableBlocks;
 use crate::invariants::durable_log::DurableLog;
 use crate::machine::Machine;
@@ -78,8 +79,10 @@ impl World {
             })
             .collect();
         let network = Network::new(peers, fair_weather(), fork(), Trace::new(tell));
+        // As in production, or longer, so that failovers meet leases more often.
+        let shared = Duration::from_secs([1, 3][usize::from(seed.is_multiple_of(2))]);
         let metadata: Vec<_> =
-            (0..layout.metadata).map(|node| MetadataHost::new(node, folder, fork(), planted)).collect();
+            (0..layout.metadata).map(|node| MetadataHost::new(node, folder, fork(), shared, planted)).collect();
         let chunks: Vec<_> = (layout.metadata..layout.servers()).map(|node| ChunkHost::new(node, fork())).collect();
         if planted == Some(Planted::AckBeforeSync) {
             chunks.iter().for_each(|host| host.disk.sync_lazily());
@@ -159,11 +162,23 @@ impl World {
         }
     }
 
+    /// The metadata server that leads now; the lowest, if two believe so.
+    fn leader(&self) -> Option<Node> {
+        let leads =
+            |node: &Node| self.metadata[*node].group().is_some_and(|group| group.leadership().borrow().is_some());
+        (0..self.layout.metadata).find(leads)
+    }
+
     /// Lets something go wrong.
     pub(crate) fn strike(&mut self, fault: &Fault) {
         self.network.note(fault.kind(), &[], format!("{fault:?}").as_bytes());
         match fault {
             Fault::Crash { node, power } => self.kill(*node, *power),
+            Fault::CrashLeader { power } => {
+                if let Some(node) = self.leader() {
+                    self.kill(node, *power);
+                }
+            }
             Fault::Blackout => (0..self.layout.servers()).for_each(|node| self.kill(node, true)),
             Fault::LoseClient { node } => self.kill(*node, false),
             Fault::Stop { node } => {
@@ -184,6 +199,7 @@ impl World {
         self.network.note("mended", &[], format!("{fault:?}").as_bytes());
         match fault {
             Fault::Crash { node, .. } | Fault::LoseClient { node } => self.boot(*node),
+            Fault::CrashLeader { .. } => (0..self.layout.metadata).for_each(|node| self.boot(node)),
             Fault::Blackout => (0..self.layout.servers()).for_each(|node| self.boot(node)),
             Fault::Stop { node } => self.resume(*node),
             Fault::Cut { from, to } => self.network.cut(*from, *to, false),

@@ -37,6 +37,8 @@ impl Layout {
 pub(crate) enum Fault {
     /// A server's process dies; with `power` what it had not synced is lost.
     Crash { node: Node, power: bool },
+    /// The process of whichever metadata server leads dies; with `power` what it had not synced is lost.
+    CrashLeader { power: bool },
     /// The power of all servers fails at once.
     Blackout,
     /// A mount dies with what it holds.
@@ -68,6 +70,7 @@ impl Fault {
         match self {
             Self::Crash { power: true, .. } => "power loss",
             Self::Crash { power: false, .. } => "kill",
+            Self::CrashLeader { .. } => "leader lost",
             Self::Blackout => "blackout",
             Self::LoseClient { .. } => "client lost",
             Self::Stop { .. } => "stop",
@@ -99,7 +102,7 @@ pub(crate) fn plan(layout: Layout, from: u64, to: u64, dice: &mut StdRng) -> Vec
             let at = dice.random_range(from..to);
             let longest = match fault {
                 Fault::Storm => 3 * SECOND,
-                Fault::Stop { node } if node >= layout.first_client() => 16 * SECOND,
+                Fault::Stop { node } if node >= layout.first_client() => 10 * SECOND,
                 Fault::Isolate { .. } | Fault::Cut { .. } => 6 * SECOND,
                 _ => 4 * SECOND,
             };
@@ -125,7 +128,8 @@ fn draw(layout: Layout, dice: &mut StdRng) -> Fault {
     let any = dice.random_range(0..layout.machines());
     match dice.random_range(0..100) {
         0..14 => Fault::Crash { node: server, power: true },
-        14..24 => Fault::Crash { node: metadata, power: true },
+        14..18 => Fault::Crash { node: metadata, power: true },
+        18..24 => Fault::CrashLeader { power: dice.random_bool(0.5) },
         24..32 => Fault::Crash { node: server, power: false },
         32..37 => Fault::Blackout,
         37..46 => Fault::LoseClient { node: client },
@@ -137,7 +141,7 @@ fn draw(layout: Layout, dice: &mut StdRng) -> Fault {
         }
         74..84 => {
             let (outward, inward) = [(true, true), (true, false), (false, true)][dice.random_range(0..3)];
-            Fault::Isolate { node: if dice.random_bool(0.5) { metadata } else { any }, outward, inward }
+            Fault::Isolate { node: [metadata, client, any][dice.random_range(0..3)], outward, inward }
         }
         84..92 => Fault::Storm,
         _ => {

@@ -30,10 +30,10 @@ impl DurableBlocks {
 
     /// A command was applied for the first time anywhere.
     pub(crate) fn applied(&mut self, command: &Command, outcome: &Outcome) -> Option<String> {
-        let Action::Mutate { mutation: Mutation::Commit { extents, inode, .. }, stamp } = &command.action else {
+        let Action::Mutate { mutation: Mutation::Commit { extents, inode, .. }, stamp, .. } = &command.action else {
             return None;
         };
-        if !matches!(outcome, Outcome::Mutated(Ok(_))) {
+        if !matches!(outcome, Outcome::Mutated { result: Ok(_), .. }) {
             return None;
         }
         let mut violation = None;

@@ -23,7 +23,7 @@ impl FencedSessions {
                 *ended = command.time.min(*ended);
                 None
             }
-            Action::Mutate { stamp, mutation } => {
+            Action::Mutate { stamp, mutation, .. } => {
                 let ended = self.ended.get(&stamp.session).is_some_and(|ended| *ended < command.time);
                 (ended && (*outcome != Outcome::Fenced || !changes.is_empty())).then(|| {
                     format!(

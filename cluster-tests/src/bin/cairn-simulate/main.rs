@@ -3,14 +3,12 @@
 //! event. See `docs/testing.md`.
 
 mod batch;
-mod cells;
-mod checker;
 mod chunk_host;
 mod client_host;
 mod clock;
 mod disk;
 mod faults;
-mod history;
+mod inode_locks;
 mod invariants;
 mod machine;
 mod metadata_host;
@@ -18,8 +16,11 @@ mod network;
 mod observer;
 mod planted;
 mod planted_fence;
+mod planted_service;
 mod process;
+mod programs;
 mod report;
+mod sim_kernel;
 mod simulation;
 mod tell;
 mod trace;

@@ -33,7 +33,7 @@ impl Reopened {
             }
             return namespace::apply(tx, command);
         }
-        let Action::Mutate { stamp, mutation: Mutation::Commit { .. } } = &command.action else {
+        let Action::Mutate { stamp, mutation: Mutation::Commit { .. }, .. } = &command.action else {
             return namespace::apply(tx, command);
         };
         let fenced = {

@@ -28,17 +28,6 @@ pub struct OpenOptions {
     pub exclusive: bool,
 }
 
-/// A file that was opened by making it.
-#[derive(Clone, Copy, Debug)]
-pub struct Created {
-    /// As programs are to see them.
-    pub attributes: Attributes,
-    /// The handle's number.
-    pub handle: u64,
-    /// It was not there before.
-    pub is_new: bool,
-}
-
 impl OpenOptions {
     /// The mode of the registration.
     pub fn mode(self) -> OpenMode {
@@ -86,19 +75,6 @@ impl Filesystem {
         mode: u32,
         options: OpenOptions,
     ) -> Result<(Attributes, u64), ClientError> {
-        let Created { attributes, handle, .. } = self.create_or_open(caller, parent, name, mode, options).await?;
-        Ok((attributes, handle))
-    }
-
-    /// The same; answers also whether the file was made by it.
-    pub async fn create_or_open(
-        self: &Arc<Self>,
-        caller: Caller,
-        parent: InodeId,
-        name: Name,
-        mode: u32,
-        options: OpenOptions,
-    ) -> Result<Created, ClientError> {
         let Caller { request, uid, gid } = caller;
         let mutation = Mutation::Create {
             parent,
@@ -126,7 +102,7 @@ impl Filesystem {
         // A file that was there already: a release of its registration may be on its way, and may have
         // been carried out after this create. Whoever has the lock knows which it is.
         let pin = if is_new { pin } else { self.register(request, pin).await? };
-        Ok(Created { attributes: shown, handle: self.add_handle(pin, options), is_new })
+        Ok((shown, self.add_handle(pin, options)))
     }
 
     fn created(

@@ -1,9 +1,8 @@
 //! How long the kernel may believe an answer. Nothing that a lease does not cover, never longer than
 //! the lease, and only in answers whose race with a recall the kernel itself decides rightly:
 //!
-//! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, LINK…) the
-//!   kernel takes in whatever it was told meanwhile, so it may be believed for no moment, unless it brings a
-//!   new inode: nobody can know that before the answer is read, and a recall waits for that ([`Made`]);
+//! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, CREATE,
+//!   LINK…) the kernel takes in whatever it was told meanwhile, so it may be believed for no moment;
 //! - names in answers to lookups and creates, and in listings that are watched (see the notifier).
 
 use std::sync::Arc;
@@ -16,8 +15,6 @@ use cairn_common::protocol::metadata::Attributes;
 use super::FuseAdapter;
 use super::kernel::Kernel;
 use super::listings::Listings;
-#[cfg(doc)]
-use super::made::Made;
 use crate::filesystem::Filesystem;
 
 /// Answers about these may be believed.
@@ -45,17 +42,6 @@ impl Believed {
     /// For attributes that are about to be told.
     pub(super) fn attributes(&self, shown: &Attributes) -> Duration {
         self.kernel.attribute_ttl(shown.inode, self.filesystem.attribute_ttl_of(shown))
-    }
-
-    /// For the answer that brings a new inode: name and attributes.
-    pub(super) fn made(&self, parent: InodeId, name: &Name, attributes: &Attributes) -> Duration {
-        self.kernel.made.begin(parent, attributes.inode);
-        let name_ttl = self.name(parent, name, Some(attributes.inode));
-        let ttl = if name_ttl.is_zero() { name_ttl } else { name_ttl.min(self.attributes(attributes)) };
-        if ttl.is_zero() {
-            self.kernel.made.read(attributes.inode);
-        }
-        ttl
     }
 
     /// For an entry of a listing, of what leases allow.

@@ -12,7 +12,6 @@ use cairn_common::ids::InodeId;
 use parking_lot::{Mutex, RwLock};
 
 use super::listings::Listings;
-use super::made::Made;
 use super::notifier::{Notifier, Told};
 use crate::kernel_caches::KernelCaches;
 
@@ -28,7 +27,6 @@ pub(super) struct Kernel {
     /// None until it is mounted.
     notifier: RwLock<Option<Arc<Notifier>>>,
     pub(super) listings: Listings,
-    pub(super) made: Made,
     /// Files of which it may have pages that no lease covers, each with a number that no READ of
     /// before has.
     unleased: Mutex<HashMap<InodeId, u64>>,
@@ -112,34 +110,6 @@ impl Kernel {
         self.notifier.read().clone()
     }
 
-    /// Until it has read the answer that made the inode, which it would believe whatever it is told now.
-    async fn answer_read(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
-        let Some(directory) = self.made.directory_of_unread(inode) else { return Ok(()) };
-        // Either shows it. The second alone could wait for a create that waits for us.
-        tokio::select! {
-            () = self.made.until_read(inode) => {}
-            read = notifier.listings_read(directory) => {
-                read?;
-                self.made.read(inode);
-            }
-        }
-        Ok(())
-    }
-
-    async fn tell_attributes(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
-        self.answer_read(notifier, inode).await?;
-        tell_attributes(notifier, inode).await
-    }
-
-    async fn tell_pages(&self, notifier: &Notifier, inode: InodeId) -> io::Result<()> {
-        self.answer_read(notifier, inode).await?;
-        match notifier.pages(inode).await? {
-            // Without pages, but an answer that brings it may be on its way.
-            Told::Unknown => tell_attributes(notifier, inode).await,
-            Told::Known => Ok(()),
-        }
-    }
-
     async fn tell_names(&self, notifier: &Notifier, directory: InodeId) -> io::Result<()> {
         if !notifier.has_epochs() {
             return Ok(());
@@ -154,6 +124,14 @@ impl Kernel {
             notifier.names()?;
         }
         Ok(())
+    }
+}
+
+async fn tell_pages(notifier: &Notifier, inode: InodeId) -> io::Result<()> {
+    match notifier.pages(inode).await? {
+        // Without pages, but an answer that brings it may be on its way.
+        Told::Unknown => tell_attributes(notifier, inode).await,
+        Told::Known => Ok(()),
     }
 }
 
@@ -183,7 +161,7 @@ async fn or_wait(what: &'static str, inode: InodeId, told: io::Result<()>) {
 impl KernelCaches for Kernel {
     async fn attributes(&self, inode: InodeId) {
         let Some(notifier) = self.notifier() else { return };
-        let told = self.tell_attributes(&notifier, inode).await;
+        let told = tell_attributes(&notifier, inode).await;
         or_wait("attributes", inode, told).await;
     }
 
@@ -195,7 +173,7 @@ impl KernelCaches for Kernel {
 
     async fn pages(&self, inode: InodeId) {
         let Some(notifier) = self.notifier() else { return };
-        let told = self.tell_pages(&notifier, inode).await;
+        let told = tell_pages(&notifier, inode).await;
         or_wait("pages", inode, told).await;
     }
 }

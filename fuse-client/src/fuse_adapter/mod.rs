@@ -8,7 +8,6 @@ mod dispatch;
 mod kernel;
 mod listing;
 mod listings;
-mod made;
 mod meters;
 pub mod mount;
 pub mod notifier;

@@ -56,26 +56,8 @@ fn reply_absent(reply: ReplyEntry, ttl: Duration) {
     }
 }
 
-/// The answer to what makes an inode.
+/// The answer to what makes a name: attributes are for this moment only.
 pub(super) fn reply_made(
-    reply: ReplyEntry,
-    believed: &Believed,
-    parent: InodeId,
-    name: &Name,
-    result: Result<Attributes, Errno>,
-) {
-    match result {
-        Ok(attributes) => {
-            let attribute_ttl = believed.made(parent, name, &attributes);
-            let name_ttl = believed.name(parent, name, Some(attributes.inode));
-            reply.entry_with_ttls(&attribute_ttl, &name_ttl, &file_attr(&attributes), Generation(0));
-        }
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// The answer to what makes a name of an inode that is known: attributes are for this moment only.
-pub(super) fn reply_linked(
     reply: ReplyEntry,
     believed: &Believed,
     parent: InodeId,

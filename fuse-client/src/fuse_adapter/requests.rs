@@ -22,14 +22,11 @@ use super::convert::{
     allocate_mode, bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode,
 };
 use super::dispatch::finish;
-use super::replies::{
-    fopen_flags, reply_attr, reply_empty, reply_linked, reply_lookup, reply_made, reply_told, reply_xattr,
-};
+use super::replies::{fopen_flags, reply_attr, reply_empty, reply_lookup, reply_made, reply_told, reply_xattr};
 use super::unmounting::bounded_for_unmount;
 use super::{FuseAdapter, caller, fuse_errno, meters};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
-use crate::filesystem::files::Created;
 
 /// Largest write of the kernel in one request, in bytes.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
@@ -90,7 +87,6 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
-        self.kernel.made.read(inode(parent));
         let begun = Instant::now();
         let (parent, child) = (inode(parent), checked!(name(child), reply));
         if let Some(told) = self.filesystem.tell_name(parent, &child) {
@@ -104,7 +100,6 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.kernel.made.read(inode(ino));
         let begun = Instant::now();
         if let Some((attributes, ttl)) = self.filesystem.tell_attributes(inode(ino))
             && !self.kernel.has_unleased(inode(ino))
@@ -250,12 +245,11 @@ impl fuser::Filesystem for FuseAdapter {
         let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
         let work = async move { filesystem.link(caller, inode(ino), parent, made).await };
         self.run("link", caller.request, work, move |result| {
-            reply_linked(reply, &believed, parent, &child, changed(result));
+            reply_made(reply, &believed, parent, &child, changed(result));
         });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.kernel.made.read(inode(ino));
         let (begun, ino, options) = (Instant::now(), inode(ino), open_options(flags.0));
         if let Some(handle) = self.filesystem.try_open(ino, options) {
             meters::count("open", true, begun.elapsed());
@@ -282,14 +276,12 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
         let (parent, child) = (inode(parent), checked!(name(child), reply));
         let (changed, pages_of) = (self.changes([parent]), self.filesystem.clone());
-        let (made, believed) = (child.clone(), self.believed());
-        let work = async move { filesystem.create_or_open(caller, parent, made, mode, options).await };
+        let work = async move { filesystem.create(caller, parent, child, mode, options).await };
         self.run("create", caller.request, work, move |result| match changed(result) {
-            Ok(Created { attributes, handle, is_new }) => {
+            Ok((attributes, handle)) => {
                 let flags = fopen_flags(options, pages_of.keeps_pages(attributes.inode));
-                // One lifetime for name and attributes. Those of an inode that was there may have none here.
-                let ttl = if is_new { believed.made(parent, &child, &attributes) } else { Duration::ZERO };
-                reply.created(&ttl, &file_attr(&attributes), Generation(0), FileHandle(handle), flags);
+                // One lifetime for name and attributes, which may have none here.
+                reply.created(&Duration::ZERO, &file_attr(&attributes), Generation(0), FileHandle(handle), flags);
             }
             Err(errno) => reply.error(errno),
         });
@@ -330,7 +322,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn write(
         &self,
         req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -339,7 +331,6 @@ impl fuser::Filesystem for FuseAdapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.kernel.made.read(inode(ino));
         let begun = Instant::now();
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Room in the buffer: answered here, without a hop onto the runtime.
@@ -381,20 +372,18 @@ impl fuser::Filesystem for FuseAdapter {
     fn release(
         &self,
         _req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.kernel.made.read(inode(ino));
         self.filesystem.release(fh.0);
         reply.ok();
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.kernel.made.read(inode(ino));
         let handle = self.filesystem.open_directory(inode(ino));
         reply.opened(FileHandle(handle), FopenFlags::empty());
     }
@@ -421,7 +410,6 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let directory = inode(ino);
-        self.kernel.made.all_read(directory);
         self.kernel.listings.read(directory, fh.0);
         let (caller, listing) = (caller(req), self.listing(directory, fh.0));
         let work = async move { Ok(listing.fill(caller, offset, reply).await) };
@@ -615,8 +603,6 @@ impl FuseAdapter {
     ) -> impl FnOnce(Result<T, Errno>) -> Result<T, Errno> + Send + 'static + use<T, N> {
         for directory in directories {
             self.kernel.listings.all_read(directory);
-            self.kernel.made.all_read(directory);
-            self.kernel.made.read(directory);
         }
         let kernel = self.kernel.clone();
         move |result| {

@@ -69,6 +69,9 @@ pub enum Call {
 pub enum Reply {
     /// It was done.
     Done,
+    /// A rename was done; or Linux has found both names to be one file, each name at a moment of its own,
+    /// and left them alone.
+    DoneOrSame,
     /// An inode.
     Node(Inode),
     /// Of a directory, without `.` and `..`.

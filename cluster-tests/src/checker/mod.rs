@@ -20,9 +20,11 @@ mod check;
 mod history;
 mod names;
 mod search;
+mod shorten;
 #[cfg(test)]
 mod tests;
 
 pub use check::{Checked, check};
 pub use history::{Call, History, Inode, Life, Operation, Reply, Value};
 pub use names::ROOT;
+pub use shorten::shorten;

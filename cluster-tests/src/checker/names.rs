@@ -230,6 +230,14 @@ impl Tree {
         }
         Some(next)
     }
+
+    /// The old name was the same file as the new one before it went.
+    fn was_same(&self, from: &(Inode, String), to: &(Inode, String)) -> bool {
+        let has = |(directory, name): &(Inode, String)| {
+            self.entries(*directory).is_some_and(|entries| entries.contains_key(name))
+        };
+        !has(from) && has(to)
+    }
 }
 
 impl Model for Names {
@@ -254,6 +262,7 @@ impl Model for Names {
             // Of a file without names nothing is kept here.
             (Call::ChangeMode { inode, .. }, _) if !state.nodes.contains_key(inode) => same(true),
             (call, Reply::Refused(_)) => same(state.change(call, None).is_none()),
+            (Call::Rename { from, to }, Reply::DoneOrSame) if state.was_same(from, to) => same(true),
             (call, Reply::Node(number)) => state.change(call, Some(*number)),
             (call, _) => state.change(call, None),
         };

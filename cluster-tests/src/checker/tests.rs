@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Call, Checked, History, Inode, Life, Operation, ROOT, Reply, check};
+use super::{Call, Checked, History, Inode, Life, Operation, ROOT, Reply, check, shorten};
 
 const FILE: Inode = 7;
 
@@ -156,6 +156,23 @@ fn a_rename_is_seen_whole() {
 }
 
 #[test]
+fn a_rename_may_find_both_names_to_be_one_file_and_changes_nothing_else() {
+    let with = |reply: Reply, then: Operation| {
+        vec![
+            at(1, 1, 2, create("a"), Reply::Node(FILE)),
+            at(1, 3, 6, rename("a", "b"), Reply::Done),
+            at(2, 4, 5, rename("a", "b"), reply),
+            then,
+        ]
+    };
+    let moved = at(2, 7, 8, lookup("b"), Reply::Node(FILE));
+    could_happen(&with(Reply::DoneOrSame, moved.clone()));
+    could_not_happen(&with(Reply::Done, moved));
+    let lost = [at(1, 1, 2, create("a"), Reply::Node(FILE)), at(2, 3, 4, rename("a", "b"), Reply::DoneOrSame)];
+    could_not_happen(&[&lost[..], &[at(2, 5, 6, lookup("a"), Reply::Node(FILE))]].concat());
+}
+
+#[test]
 fn only_one_of_two_exclusive_creations_succeeds() {
     let first = at(1, 1, 4, create("a"), Reply::Node(FILE));
     could_happen(&[first.clone(), at(2, 2, 3, create("a"), Reply::Refused("EEXIST".into()))]);
@@ -197,4 +214,20 @@ fn a_long_history_is_decided_soon() {
     assert!(broken.is_empty() && operations.len() == 100_000);
     let checked = could_happen(&operations);
     assert!(checked.steps < 1_000_000, "{}", checked.steps);
+}
+
+#[test]
+fn a_violation_is_shortened_to_the_calls_that_contradict_each_other() {
+    let mut operations = Vec::new();
+    for number in 0..200 {
+        operations.push(at(1, number * 10, number * 10 + 1, write(0, number as u32 + 1), Reply::Done));
+        let sees = if number == 150 { 100 } else { number as u32 + 1 };
+        operations.push(at(2, number * 10 + 2, number * 10 + 3, read(1), seen(&[sees])));
+        operations.push(at(2, number * 10 + 4, number * 10 + 5, lookup("absent"), refused()));
+    }
+    let [short] = &shorten(&operations)[..] else { panic!("one object is wrong") };
+    could_not_happen(short);
+    assert_eq!(short.last().map(|last| last.begin), Some(1502));
+    assert_eq!(short.iter().filter(|operation| operation.call.reads()).count(), 1);
+    assert!(shorten(&operations[..30]).is_empty());
 }

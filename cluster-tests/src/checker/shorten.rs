@@ -10,14 +10,16 @@ pub fn shorten(operations: &[Operation]) -> Vec<Vec<Operation>> {
     let mut objects: Vec<Option<Inode>> = operations.iter().map(|operation| operation.call.file()).collect();
     objects.sort_unstable();
     objects.dedup();
-    let of = |object| operations.iter().filter(move |operation| operation.call.file() == object).cloned().collect();
-    let wrong = objects.into_iter().map(of).filter(is_wrong);
+    let of = |object| -> Vec<Operation> {
+        operations.iter().filter(move |operation| operation.call.file() == object).cloned().collect()
+    };
+    let wrong = objects.into_iter().map(of).filter(|history| is_wrong(history));
     let mut short: Vec<_> = wrong.map(|history| without_looks(up_to_the_fault(&history))).collect();
     short.sort_by_key(Vec::len);
     short
 }
 
-fn is_wrong(operations: &Vec<Operation>) -> bool {
+fn is_wrong(operations: &[Operation]) -> bool {
     !check(operations).violations.is_empty()
 }
 

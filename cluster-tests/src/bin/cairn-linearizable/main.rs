@@ -1,4 +1,4 @@
-//! Shown by 1 of the leases: several programs on each of two mounts do random calls on a handful of files
+//! `cairn-linearizable [killed]`: several programs on each of two mounts do random calls on a handful of files
 //! and directories, without waiting for each other, and all that they saw goes through the
 //! linearizability checker: once while nothing fails, once while the metadata leader and a chunk server
 //! are killed and started again and again.
@@ -19,6 +19,8 @@
 //! the reason that a refused call names are not looked at.
 //!
 //! A call that was given up (ETIMEDOUT) may happen at any later time, or never.
+//!
+//! Not among the tests of CI: it finds the known violations of P1 (`docs/semantics.md`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,13 +29,9 @@ use cairn_cluster_tests::checker::{Operation, check, shorten};
 use cairn_cluster_tests::harness::{DevCluster, Seed, size};
 use rand::Rng;
 
-#[path = "linearizable/content.rs"]
 mod content;
-#[path = "linearizable/handle.rs"]
 mod handle;
-#[path = "linearizable/recorder.rs"]
 mod recorder;
-#[path = "linearizable/worker.rs"]
 mod worker;
 
 use recorder::Seen;
@@ -51,8 +49,14 @@ const SHOWN: usize = 40;
 /// Objects with a violation that are shown with their history.
 const OBJECTS_SHOWN: usize = 3;
 
-#[test]
-#[ignore = "finds known violations: docs/semantics.md, P1 in detail"]
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        None => nothing_fails(),
+        Some("killed") => leader_and_chunk_server_are_killed(),
+        Some(other) => panic!("unknown argument {other:?}: none, or `killed`"),
+    }
+}
+
 fn nothing_fails() {
     let seed = Seed::new("linearizable nothing_fails");
     let cluster = DevCluster::start();
@@ -62,8 +66,6 @@ fn nothing_fails() {
     judge(&cluster, seen, LONGEST);
 }
 
-#[test]
-#[ignore = "finds known violations: docs/semantics.md, P1 in detail"]
 fn leader_and_chunk_server_are_killed() {
     let seed = Seed::new("linearizable leader_and_chunk_server_are_killed");
     let cluster = DevCluster::start();

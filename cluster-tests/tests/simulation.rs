@@ -18,7 +18,7 @@ fn setting(name: &str, default: &str) -> String {
 /// Prints its seeds; three of them are run twice, and must leave the same trace.
 #[test]
 fn a_fresh_batch_of_seeds_breaks_nothing() {
-    let (seeds, seconds) = (setting("CAIRN_SIMULATED_SEEDS", "1000"), setting("CAIRN_SIMULATED_SECONDS", "45"));
+    let (seeds, seconds) = (setting("CAIRN_SIMULATED_SEEDS", "60"), setting("CAIRN_SIMULATED_SECONDS", "45"));
     let mut arguments = vec!["run", "--seeds", &seeds, "--seconds", &seconds];
     let first = std::env::var("CAIRN_SEED");
     if let Ok(first) = &first {

@@ -213,7 +213,7 @@ impl Filesystem {
                 inner.exclusive.leave();
                 let (filesystem, file) = (self.clone(), file.clone());
                 tokio::spawn(async move {
-                    filesystem.tell_given_up(RequestId::random(), file.inode, Some(file.clone())).await;
+                    filesystem.tell_given_up(RequestId::random(), &file).await;
                 });
             }
         }

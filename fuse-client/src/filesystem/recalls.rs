@@ -57,27 +57,27 @@ impl Filesystem {
 
     /// Flushes a file and gives the exclusive lease on it up. New writes wait for the end of it.
     async fn give_lease_up(self: &Arc<Self>, request: RequestId, inode: InodeId) {
-        let file = self.files.get(inode);
-        if let Some(file) = &file {
-            file.lock().exclusive.recalled();
-            self.flush_for_good(request, file).await;
-            file.lock().exclusive.leave();
-        }
-        // Also when nothing is known of the lease here: the answer that brings it may be on its way.
-        self.tell_given_up(request, inode, file).await;
+        // Also when nothing is known of the lease here: the answer that brings it may be on its way. And with
+        // a state where there was none: who opens the file meanwhile must find there that the lease ends,
+        // because the cluster may end it after it has granted that open another.
+        let pin = self.files.pin(inode, OpenMode::Read);
+        let file = pin.file();
+        file.lock().exclusive.recalled();
+        self.flush_for_good(request, file).await;
+        file.lock().exclusive.leave();
+        self.tell_given_up(request, file).await;
     }
 
     /// Tells the cluster that the exclusive lease on a file ends; the file has left it already.
-    pub(super) async fn tell_given_up(&self, request: RequestId, inode: InodeId, file: Option<Arc<FileState>>) {
+    pub(super) async fn tell_given_up(&self, request: RequestId, file: &FileState) {
+        let inode = file.inode;
         let told = self.submit(request, Mutation::GiveUpExclusive { inodes: vec![inode] }).await;
         if let Err(error) = told {
             tracing::warn!(%request, %inode, %error, "an exclusive lease could not be given up");
         }
         self.leases.lock().gave_up(inode);
-        if let Some(file) = file {
-            file.lock().exclusive.ended();
-            file.exclusive_ended.notify_waiters();
-        }
+        file.lock().exclusive.ended();
+        file.exclusive_ended.notify_waiters();
     }
 
     /// Until nothing is dirty any more, or is lost, which is reported where it belongs.

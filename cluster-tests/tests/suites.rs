@@ -30,9 +30,12 @@ fn pjdfstest_finds_nothing() {
     // Renames and links between two file systems must fail: this one is in memory.
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("a folder in /dev/shm");
     open_folder(elsewhere.path().to_owned());
+    // By a short name: the path of a socket has at most 107 bytes.
+    let short = elsewhere.path().join("m");
+    std::os::unix::fs::symlink(&folder, &short).expect("symlink");
     let output = Command::new("pjdfstest")
         .args(["-c".as_ref(), configuration("pjdfstest.toml").as_os_str()])
-        .args(["-p".as_ref(), folder.as_os_str()])
+        .args(["-p".as_ref(), short.as_os_str()])
         .args(["-s".as_ref(), elsewhere.path().as_os_str()])
         .stdin(Stdio::null())
         .output()

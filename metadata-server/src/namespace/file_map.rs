@@ -131,13 +131,25 @@ pub(crate) fn replace(
     let (from, to) = (extent.offset, extent.end());
     // Nothing that the file shows lies behind its end: an append need not look.
     let old = if from < inode.size { touching(state.view(), id, inode, (from, to))? } else { Vec::new() };
-    for old in &old {
-        remove(state, id, inode, old)?;
-        for rest in [old.slice(0, from), old.slice(to, u64::MAX)].into_iter().flatten() {
+    take_out(state, id, inode, &old, (from, to))?;
+    insert(state, id, inode, extent)
+}
+
+/// Takes `[from, to)` out of these extents, which touch it; what lies outside stays.
+fn take_out(
+    state: &mut State<'_, '_>,
+    id: InodeId,
+    inode: &mut Inode,
+    extents: &[Extent],
+    (from, to): (u64, u64),
+) -> Result<(), StorageError> {
+    for extent in extents {
+        remove(state, id, inode, extent)?;
+        for rest in [extent.slice(0, from), extent.slice(to, u64::MAX)].into_iter().flatten() {
             insert(state, id, inode, &rest)?;
         }
     }
-    insert(state, id, inode, extent)
+    Ok(())
 }
 
 /// Cuts everything behind `size`. Many extents are only hidden, and become garbage. The caller
@@ -187,12 +199,7 @@ pub(crate) fn clear(
     most: usize,
 ) -> Result<u64, StorageError> {
     let (extents, to) = some_touching(state.view(), id, inode, (from, to), most)?;
-    for extent in &extents {
-        remove(state, id, inode, extent)?;
-        for rest in [extent.slice(0, from), extent.slice(to, u64::MAX)].into_iter().flatten() {
-            insert(state, id, inode, &rest)?;
-        }
-    }
+    take_out(state, id, inode, &extents, (from, to))?;
     Ok(to)
 }
 

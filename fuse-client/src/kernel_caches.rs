@@ -17,6 +17,9 @@ pub trait KernelCaches: Send + Sync + 'static {
     /// Attributes and pages of a file. Pages that a program has changed through a mapping come as
     /// writes before it returns.
     async fn pages(&self, inode: InodeId);
+    /// A program's rename to another directory is about to be answered: the kernel takes the name along
+    /// by itself, with what it believes of it.
+    fn moves_name(&self);
 }
 
 /// No kernel: nothing to forget.
@@ -28,4 +31,5 @@ impl KernelCaches for NoKernel {
     async fn attributes(&self, _inode: InodeId) {}
     async fn names(&self, _directory: InodeId) {}
     async fn pages(&self, _inode: InodeId) {}
+    fn moves_name(&self) {}
 }

@@ -16,6 +16,7 @@ use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, RenameMode, TimeChange, XattrMode};
 use cairn_mount::filesystem::Filesystem;
 use cairn_mount::kernel_caches::KernelCaches;
+use cairn_mount::open_files::KernelPages;
 use parking_lot::Mutex;
 use support::{FakeCluster, append, caller, create, mount, name, read_only, read_write, sync, until, write};
 
@@ -265,6 +266,9 @@ impl KernelCaches for FakeKernel {
     async fn pages(&self, inode: InodeId) {
         self.0.lock().push(("pages", inode));
     }
+    fn moves_name(&self) {
+        self.0.lock().push(("moves", InodeId::ROOT));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,10 +294,26 @@ async fn the_kernel_forgets_before_another_mount_changes_what_it_was_told() {
     let (inode, handle) = create(&b, "pages").await;
     b.release(handle);
     let handle = a.open(caller(), inode, read_only()).await.unwrap();
-    assert!(!a.keeps_pages(inode) && a.keeps_pages(inode), "the first open throws old pages away");
+    assert_eq!(a.handle(handle).unwrap().pages, KernelPages::Renew, "the first open throws old pages away");
+    let second = a.open(caller(), inode, read_only()).await.unwrap();
+    assert_eq!(a.handle(second).unwrap().pages, KernelPages::Keep);
+    a.release(second);
     chmod(&b, inode, 0o600).await;
     assert!(take().contains(&("pages", inode)), "an open file may have pages");
     a.release(handle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_keeps_no_pages_for_a_writer_who_is_not_alone() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "file").await;
+    assert_ne!(a.handle(handle).unwrap().pages, KernelPages::Bypass, "nobody else has it");
+    // Whoever has just given the lease up gets it only after a pause.
+    let other = b.open(caller(), inode, read_write()).await.unwrap();
+    let again = a.open(caller(), inode, read_write()).await.unwrap();
+    let pages = [b.handle(other).unwrap().pages, a.handle(again).unwrap().pages];
+    assert!(pages.contains(&KernelPages::Bypass), "{pages:?}");
 }
 
 /// One mount makes a file longer, the other looks: never less than was there when it began to look.

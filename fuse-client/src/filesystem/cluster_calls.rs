@@ -2,7 +2,7 @@
 //! for, and with what they bring remembered.
 
 use cairn_common::client::{Changed, ClientError};
-use cairn_common::ids::RequestId;
+use cairn_common::ids::{InodeId, RequestId};
 use cairn_common::protocol::metadata::{ChangeEffects, Mutation, MutationResult, Query, QueryResult};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -41,6 +41,7 @@ impl Filesystem {
     ) -> BoxFuture<'static, Result<MutationResult, ClientError>> {
         let (answer_to, answer) = oneshot::channel();
         let (leases, backend, files) = (self.leases.clone(), self.backend.clone(), self.files.clone());
+        let kernel = self.kernel();
         let (change, covered, before) = {
             let mut cache = leases.lock();
             let time = leases.time();
@@ -56,9 +57,19 @@ impl Filesystem {
         };
         self.runtime.spawn(async move {
             let outcome = backend.submit(request, mutation.clone(), covered).await;
-            settle(&leases, change, &mutation, before, &outcome);
+            let believed = settle(&leases, change, &mutation, before, &outcome);
             if let Ok(changed) = &outcome {
                 tell_files(&files, &changed.effects);
+            }
+            if kernel_sees(&mutation) {
+                // It knows of the names that its request was about, not what they stood for in the cluster;
+                // and an older answer may be on its way to it.
+                for inode in believed {
+                    kernel.attributes(inode).await;
+                }
+                if matches!(&mutation, Mutation::Rename { parent, new_parent, .. } if parent != new_parent) {
+                    kernel.moves_name();
+                }
             }
             // Nobody may wait any more.
             let _ = answer_to.send(outcome.and_then(|changed| Ok(changed.result?)));
@@ -69,24 +80,56 @@ impl Filesystem {
 
 type Before = (Option<KnownName>, Option<KnownName>);
 
+/// Whether it is a program's request that changes attributes: writes, which are committed later, the kernel
+/// has taken into account when they were made.
+fn kernel_sees(mutation: &Mutation) -> bool {
+    match mutation {
+        Mutation::Create { .. }
+        | Mutation::Link { .. }
+        | Mutation::Unlink { .. }
+        | Mutation::RemoveDirectory { .. }
+        | Mutation::Rename { .. }
+        | Mutation::SetAttributes { .. }
+        | Mutation::SetXattr { .. }
+        | Mutation::RemoveXattr { .. }
+        | Mutation::Allocate { .. }
+        | Mutation::CopyRange { .. } => true,
+        Mutation::Commit { .. }
+        | Mutation::Open { .. }
+        | Mutation::AcquireExclusive { .. }
+        | Mutation::GiveUpExclusive { .. }
+        | Mutation::Release { .. } => false,
+    }
+}
+
+/// Brings what is remembered up to date. Answers of which changed inodes the kernel may believe attributes.
 fn settle(
     leases: &LeaseBook,
     change: OwnChange,
     mutation: &Mutation,
     before: Before,
     outcome: &Result<Changed, ClientError>,
-) {
+) -> Vec<InodeId> {
     let mut cache = leases.lock();
+    let now = leases.time().now;
     match outcome {
         Ok(Changed { result: Ok(result), effects }) => {
             // A rename that found another name of the same inode has changed nothing: both names stay,
             // whatever was known of them before.
             let before = if effects.changed.is_empty() { (None, None) } else { before };
             cache.made(change, effects, NameEffect::of(mutation, result, before));
+            cache.believed(&effects.changed, now)
         }
-        Ok(Changed { result: Err(_), .. }) => cache.refused(change),
+        Ok(Changed { result: Err(_), .. }) => {
+            cache.refused(change);
+            Vec::new()
+        }
         // The session is over, or a defect: nothing is known for certain.
-        Err(_) => cache.unknown(change),
+        Err(_) => {
+            let touched = change.touched().to_vec();
+            cache.unknown(change);
+            cache.believed(&touched, now)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
 use crate::lease::{Grant, Question};
-use crate::open_files::{FileHandle, FileState, Pin};
+use crate::open_files::{FileHandle, FileState, KernelPages, Pin};
 
 /// How a program opens a file: the bits of open(2) that matter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct OpenOptions {
     pub write: bool,
     /// O_APPEND together with writing.
     pub append: bool,
-    /// O_DIRECT: the kernel caches nothing.
-    pub direct: bool,
     /// O_EXCL together with O_CREAT.
     pub exclusive: bool,
 }
@@ -220,8 +218,25 @@ impl Filesystem {
     }
 
     fn add_handle(&self, pin: Pin, options: OpenOptions) -> u64 {
-        let direct = options.direct || options.append;
-        self.handles.insert(FileHandle::new(pin, options.append, direct, options.write))
+        let pages = self.kernel_pages(pin.file(), options);
+        self.handles.insert(FileHandle::new(pin, options.append, pages, options.write))
+    }
+
+    /// What the kernel is to do with pages for a handle that is being made.
+    fn kernel_pages(&self, file: &FileState, options: OpenOptions) -> KernelPages {
+        let may_cache = match options.mode() {
+            // Only the cluster knows the end.
+            OpenMode::Write if options.append => false,
+            OpenMode::Write => file.lock().exclusive.may_buffer(&self.leases.time()),
+            OpenMode::Read => true,
+        };
+        let Some(attributes) = self.try_attributes(file.inode).filter(|_| may_cache) else {
+            return KernelPages::Bypass;
+        };
+        let version = attributes.data_version;
+        // Of this version, and nobody else has changed the file since they were read?
+        let keeps = self.leases.told(|cache, time| Some(cache.opened(file.inode, version, time)));
+        if keeps == Some(true) { KernelPages::Keep } else { KernelPages::Renew }
     }
 
     /// close(2) of one descriptor: reports what went wrong, and commits unless the exclusive lease

@@ -169,14 +169,6 @@ impl Filesystem {
         self.leases.lock().unused(inode);
     }
 
-    /// Whether the kernel may keep the pages that it has of a file which is being opened: nobody else
-    /// has changed the file since they were read. Asked once for each open.
-    pub fn keeps_pages(&self, inode: InodeId) -> bool {
-        let Some(attributes) = self.try_attributes(inode) else { return false };
-        let version = attributes.data_version;
-        self.leases.told(|cache, time| Some(cache.opened(inode, version, time))).unwrap_or_default()
-    }
-
     /// Whether a file that is pinned may be opened without a question: for reading under a lease of any
     /// kind, for writing when it is registered already.
     pub(crate) fn opens_from_memory(&self, pin: &Pin) -> bool {

@@ -48,7 +48,7 @@ impl Filesystem {
         }
         let open = self.files.open_files();
         let versions: Vec<(Arc<FileState>, Option<DataVersion>)> =
-            open.iter().map(|file| (file.clone(), file.lock().known.map(|known| known.data_version))).collect();
+            open.iter().map(|file| (file.clone(), file.lock().version())).collect();
         for batch in open.chunks(MAX_LEASES_PER_MESSAGE) {
             let inodes: Vec<InodeId> = batch.iter().map(|file| file.inode).collect();
             while let Err(error) = self.reclaim(inodes.clone()).await {

@@ -92,12 +92,7 @@ pub(super) fn new_node(mode: u32, device: u32) -> Result<NewNode, FsError> {
 
 pub(super) fn open_options(flags: i32) -> OpenOptions {
     let write = OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY;
-    OpenOptions {
-        write,
-        append: write && flags & libc::O_APPEND != 0,
-        direct: flags & libc::O_DIRECT != 0,
-        exclusive: flags & libc::O_EXCL != 0,
-    }
+    OpenOptions { write, append: write && flags & libc::O_APPEND != 0, exclusive: flags & libc::O_EXCL != 0 }
 }
 
 pub(super) fn time_change(time: TimeOrNow) -> TimeChange {

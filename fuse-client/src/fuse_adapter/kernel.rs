@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cairn_common::ids::InodeId;
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 
 use super::listings::Listings;
 use super::notifier::{Notifier, Told};
@@ -31,6 +32,27 @@ pub(super) struct Kernel {
     /// before has.
     unleased: Mutex<HashMap<InodeId, u64>>,
     reads: AtomicU64,
+    /// Files that have WRITEs which wait for the cluster, and how many.
+    writes: Arc<Mutex<HashMap<InodeId, u32>>>,
+}
+
+/// A WRITE that waits for the cluster, until it is dropped.
+#[derive(Debug)]
+pub(super) struct WaitingWrite {
+    writes: Arc<Mutex<HashMap<InodeId, u32>>>,
+    inode: InodeId,
+}
+
+impl Drop for WaitingWrite {
+    fn drop(&mut self) {
+        let mut writes = self.writes.lock();
+        if let Some(count) = writes.get_mut(&self.inode) {
+            *count -= 1;
+            if *count == 0 {
+                writes.remove(&self.inode);
+            }
+        }
+    }
 }
 
 impl Kernel {
@@ -61,28 +83,6 @@ impl Kernel {
         if !ttl.is_zero() && self.may_believe_names() { ttl.min(LONGEST_TTL) } else { Duration::ZERO }
     }
 
-    /// An own change touched the attributes of these directories. The kernel knows that it has to ask,
-    /// but would believe an older answer that is on its way.
-    pub(super) fn changed(&self, directories: &[InodeId]) {
-        if let Some(notifier) = &*self.notifier.read() {
-            for directory in directories {
-                if let Err(error) = notifier.attributes(*directory) {
-                    tracing::warn!(inode = %directory, %error, "the kernel could not be told of a change");
-                }
-            }
-        }
-    }
-
-    /// A name goes to another directory by a rename that is about to be answered. The kernel takes what it
-    /// believes about it along, with a lifetime that no lease on that directory covers.
-    pub(super) fn moves_name(&self) {
-        if let Some(notifier) = self.notifier().filter(|notifier| notifier.has_epochs())
-            && let Err(error) = notifier.names()
-        {
-            tracing::warn!(%error, "the kernel could not be told of a rename");
-        }
-    }
-
     /// A READ has come while the file is not leased. Its pages fall at the next question for attributes,
     /// which the kernel asks before it gives a program anything out of them; until then none may be
     /// answered with a lifetime.
@@ -98,12 +98,28 @@ impl Kernel {
     /// Makes the kernel drop such pages; waits for READs that are filling some.
     pub(super) async fn drop_unleased(&self, inode: InodeId) {
         let Some(newest) = self.unleased.lock().get(&inode).copied() else { return };
-        self.pages(inode).await;
+        let Some(notifier) = self.notifier() else { return };
+        or_wait("pages", inode, tell_pages(&notifier, inode).await).await;
         let mut unleased = self.unleased.lock();
         // Nobody has read meanwhile.
         if unleased.get(&inode) == Some(&newest) {
             unleased.remove(&inode);
         }
+    }
+
+    /// The same for whom nobody waits.
+    pub(super) fn drop_unleased_soon(self: &Arc<Self>, runtime: &Handle, inode: InodeId) {
+        if self.has_unleased(inode) {
+            let kernel = self.clone();
+            runtime.spawn(async move { kernel.drop_unleased(inode).await });
+        }
+    }
+
+    /// A WRITE has come that may have to wait for another mount. The kernel holds the pages that it writes
+    /// until it is answered.
+    pub(super) fn write_waits(&self, inode: InodeId) -> WaitingWrite {
+        *self.writes.lock().entry(inode).or_default() += 1;
+        WaitingWrite { writes: self.writes.clone(), inode }
     }
 
     fn notifier(&self) -> Option<Arc<Notifier>> {
@@ -172,8 +188,23 @@ impl KernelCaches for Kernel {
     }
 
     async fn pages(&self, inode: InodeId) {
+        if self.writes.lock().contains_key(&inode) {
+            // The write may wait for the mount that waits for this. Its pages fall before the kernel gives
+            // any of them to a program.
+            self.fills_unleased(inode);
+            return self.attributes(inode).await;
+        }
         let Some(notifier) = self.notifier() else { return };
         let told = tell_pages(&notifier, inode).await;
         or_wait("pages", inode, told).await;
+    }
+
+    fn moves_name(&self) {
+        // What it takes along has a lifetime that no lease on that directory covers.
+        if let Some(notifier) = self.notifier().filter(|notifier| notifier.has_epochs())
+            && let Err(error) = notifier.names()
+        {
+            tracing::warn!(%error, "the kernel could not be told of a rename");
+        }
     }
 }

@@ -11,8 +11,9 @@ use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, Reply
 use super::believed::Believed;
 use super::convert::{file_attr, no_attr};
 use super::kernel::Kernel;
-use crate::filesystem::files::OpenOptions;
+use crate::filesystem::Filesystem;
 use crate::filesystem::from_memory::ToldName;
+use crate::open_files::KernelPages;
 
 /// The answer to a LOOKUP: the kernel may also believe that there is no such name.
 pub(super) fn reply_lookup(
@@ -96,16 +97,15 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, result: Result<Bytes, Er
     }
 }
 
-/// How the kernel treats an open file. Appends bypass its cache, because only the cluster knows the
-/// end; a reader's close needs no flush.
-pub(super) fn fopen_flags(options: OpenOptions, keeps_pages: bool) -> FopenFlags {
-    let mut flags = FopenFlags::empty();
-    if options.append {
-        flags |= FopenFlags::FOPEN_DIRECT_IO;
-    } else if keeps_pages {
-        flags |= FopenFlags::FOPEN_KEEP_CACHE;
-    }
-    if !options.write {
+/// How the kernel treats an open file. A reader's close needs no flush.
+pub(super) fn fopen_flags(filesystem: &Filesystem, handle: u64) -> FopenFlags {
+    let Ok(handle) = filesystem.handle(handle) else { return FopenFlags::FOPEN_DIRECT_IO };
+    let mut flags = match handle.pages {
+        KernelPages::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+        KernelPages::Renew => FopenFlags::empty(),
+        KernelPages::Bypass => FopenFlags::FOPEN_DIRECT_IO,
+    };
+    if !handle.writable {
         flags |= FopenFlags::FOPEN_NOFLUSH;
     }
     flags

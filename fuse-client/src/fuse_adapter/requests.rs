@@ -27,6 +27,7 @@ use super::unmounting::bounded_for_unmount;
 use super::{FuseAdapter, caller, fuse_errno, meters};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
+use crate::open_files::KernelPages;
 
 /// Largest write of the kernel in one request, in bytes.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
@@ -36,6 +37,8 @@ const MAX_COPY_BYTES: u32 = 1 << 31;
 const MAX_BACKGROUND: u16 = 128;
 /// Reads that end before it are answered without a look at what the program may read next.
 const SMALL_READ_BYTES: u64 = 128 << 10;
+/// Bytes of a page of the kernel's, at least.
+const PAGE_BYTES: u64 = 4096;
 /// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
 /// writeback cache and every form of caching that no lease ends, locks, and what fuser 0.18 breaks.
 const CAPABILITIES: [InitFlags; 7] = [
@@ -80,10 +83,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
         self.filesystem.kernel_forgot(inode(ino));
         // It may remember the inode from elsewhere, so this drops pages and does not just forget them.
-        if self.kernel.has_unleased(inode(ino)) {
-            let kernel = self.kernel.clone();
-            self.runtime.spawn(async move { kernel.drop_unleased(inode(ino)).await });
-        }
+        self.kernel.drop_unleased_soon(&self.runtime, inode(ino));
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
@@ -193,17 +193,17 @@ impl fuser::Filesystem for FuseAdapter {
     fn unlink(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let (parent, child) = (inode(parent), checked!(name(child), reply));
-        let changed = self.changes([parent]);
+        self.listings_read([parent]);
         let work = async move { filesystem.unlink(caller, parent, child).await };
-        self.run("unlink", caller.request, work, move |result| reply_empty(reply, changed(result)));
+        self.run("unlink", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let (parent, child) = (inode(parent), checked!(name(child), reply));
-        let changed = self.changes([parent]);
+        self.listings_read([parent]);
         let work = async move { filesystem.remove_directory(caller, parent, child).await };
-        self.run("rmdir", caller.request, work, move |result| reply_empty(reply, changed(result)));
+        self.run("rmdir", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn rename(
@@ -228,24 +228,19 @@ impl fuser::Filesystem for FuseAdapter {
             return reply.error(Errno::EINVAL);
         };
         let (parent, newparent) = (inode(parent), inode(newparent));
-        let changed = self.changes([parent, newparent]);
+        self.listings_read([parent, newparent]);
         let work = async move { filesystem.rename(caller, (parent, from), (newparent, to), mode).await };
-        let kernel = self.kernel.clone();
-        self.run("rename", caller.request, work, move |result| {
-            if parent != newparent {
-                kernel.moves_name();
-            }
-            reply_empty(reply, changed(result));
-        });
+        self.run("rename", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let (parent, child) = (inode(newparent), checked!(name(newname), reply));
-        let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
+        let (made, believed) = (child.clone(), self.believed());
+        self.listings_read([parent]);
         let work = async move { filesystem.link(caller, inode(ino), parent, made).await };
         self.run("link", caller.request, work, move |result| {
-            reply_made(reply, &believed, parent, &child, changed(result));
+            reply_made(reply, &believed, parent, &child, result);
         });
     }
 
@@ -253,12 +248,12 @@ impl fuser::Filesystem for FuseAdapter {
         let (begun, ino, options) = (Instant::now(), inode(ino), open_options(flags.0));
         if let Some(handle) = self.filesystem.try_open(ino, options) {
             meters::count("open", true, begun.elapsed());
-            return reply.opened(FileHandle(handle), fopen_flags(options, self.filesystem.keeps_pages(ino)));
+            return reply.opened(FileHandle(handle), fopen_flags(&self.filesystem, handle));
         }
-        let (filesystem, caller, pages_of) = (self.filesystem.clone(), caller(req), self.filesystem.clone());
+        let (filesystem, caller, opened) = (self.filesystem.clone(), caller(req), self.filesystem.clone());
         let work = async move { filesystem.open(caller, ino, options).await };
         self.run("open", caller.request, work, move |result| match result {
-            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(options, pages_of.keeps_pages(ino))),
+            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(&opened, handle)),
             Err(errno) => reply.error(errno),
         });
     }
@@ -275,11 +270,12 @@ impl fuser::Filesystem for FuseAdapter {
     ) {
         let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
         let (parent, child) = (inode(parent), checked!(name(child), reply));
-        let (changed, pages_of) = (self.changes([parent]), self.filesystem.clone());
+        let opened = self.filesystem.clone();
+        self.listings_read([parent]);
         let work = async move { filesystem.create(caller, parent, child, mode, options).await };
-        self.run("create", caller.request, work, move |result| match changed(result) {
+        self.run("create", caller.request, work, move |result| match result {
             Ok((attributes, handle)) => {
-                let flags = fopen_flags(options, pages_of.keeps_pages(attributes.inode));
+                let flags = fopen_flags(&opened, handle);
                 // One lifetime for name and attributes, which may have none here.
                 reply.created(&Duration::ZERO, &file_attr(&attributes), Generation(0), FileHandle(handle), flags);
             }
@@ -306,7 +302,7 @@ impl fuser::Filesystem for FuseAdapter {
         }
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Before any byte is read: a question for attributes that comes meanwhile waits for this READ.
-        if filesystem.try_attributes(inode(ino)).is_none() {
+        if self.may_fill_pages(fh.0, offset, size) && filesystem.try_attributes(inode(ino)).is_none() {
             self.kernel.fills_unleased(inode(ino));
         }
         let work = async move {
@@ -322,7 +318,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn write(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -341,13 +337,20 @@ impl fuser::Filesystem for FuseAdapter {
             };
         }
         let data = Bytes::copy_from_slice(data);
+        let waiting = self.kernel.write_waits(inode(ino));
+        let (kernel, runtime) = (self.kernel.clone(), self.runtime.clone());
         let work = async move {
             let handle = filesystem.handle(fh.0)?;
             filesystem.write(request, &handle, offset, data).await
         };
-        self.run("write", request, work, |result| match result {
-            Ok(written) => reply.written(written),
-            Err(errno) => reply.error(errno),
+        self.run("write", request, work, move |result| {
+            match result {
+                Ok(written) => reply.written(written),
+                Err(errno) => reply.error(errno),
+            }
+            drop(waiting);
+            // What a recall has left meanwhile: mappings show it until it goes.
+            kernel.drop_unleased_soon(&runtime, inode(ino));
         });
     }
 
@@ -463,11 +466,7 @@ impl fuser::Filesystem for FuseAdapter {
         let mode = checked!(xattr_mode(flags), reply);
         let (key, value) = (bytes(key), Bytes::copy_from_slice(value));
         let work = async move { filesystem.set_xattr(caller, inode(ino), key, value, mode).await };
-        let kernel = self.kernel.clone();
-        self.run("setxattr", caller.request, work, move |result| {
-            kernel.changed(&[inode(ino)]);
-            reply_empty(reply, result);
-        });
+        self.run("setxattr", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
@@ -485,11 +484,7 @@ impl fuser::Filesystem for FuseAdapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, key: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
         let work = async move { filesystem.remove_xattr(caller, inode(ino), key).await };
-        let kernel = self.kernel.clone();
-        self.run("removexattr", caller.request, work, move |result| {
-            kernel.changed(&[inode(ino)]);
-            reply_empty(reply, result);
-        });
+        self.run("removexattr", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn lseek(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -588,26 +583,23 @@ impl FuseAdapter {
     ) {
         let filesystem = self.filesystem.clone();
         let (parent, child) = (inode(parent), checked!(name(child), reply));
-        let (made, believed, changed) = (child.clone(), self.believed(), self.changes([parent]));
+        let (made, believed) = (child.clone(), self.believed());
+        self.listings_read([parent]);
         let work = async move { filesystem.make_node(caller, parent, made, node, mode).await };
         self.run(operation, caller.request, work, move |result| {
-            reply_made(reply, &believed, parent, &child, changed(result));
+            reply_made(reply, &believed, parent, &child, result);
         });
     }
 
-    /// A request that changes these directories has come. What it answers tells the kernel that older
-    /// answers about them, on their way, are old: to be called with the result before the reply.
-    fn changes<T, const N: usize>(
-        &self,
-        directories: [InodeId; N],
-    ) -> impl FnOnce(Result<T, Errno>) -> Result<T, Errno> + Send + 'static + use<T, N> {
-        for directory in directories {
-            self.kernel.listings.all_read(directory);
-        }
-        let kernel = self.kernel.clone();
-        move |result| {
-            kernel.changed(&directories);
-            result
-        }
+    /// Whether the kernel asks for these bytes to keep them in pages. Past them it reads what programs ask
+    /// for; whole pages may be for a mapping, which has some all the same.
+    fn may_fill_pages(&self, handle: u64, offset: u64, size: u32) -> bool {
+        let bypasses = self.filesystem.handle(handle).is_ok_and(|handle| handle.pages == KernelPages::Bypass);
+        !bypasses || (offset | u64::from(size)).is_multiple_of(PAGE_BYTES)
+    }
+
+    /// A request that changes these directories has come: the kernel has read all listings of them.
+    fn listings_read<const N: usize>(&self, directories: [InodeId; N]) {
+        directories.into_iter().for_each(|directory| self.kernel.listings.all_read(directory));
     }
 }

@@ -368,6 +368,12 @@ impl LeaseCache {
         ttl
     }
 
+    /// Of which of these inodes the kernel may believe attributes that it was told.
+    pub fn believed(&self, inodes: &[InodeId], now: Duration) -> Vec<InodeId> {
+        let believed = |inode: &InodeId| self.told.get(inode).is_some_and(|until| Told::at(*until, now).attributes);
+        inodes.iter().copied().filter(believed).collect()
+    }
+
     fn tell(&mut self, inode: InodeId, time: &LeaseTime) -> &mut (Duration, Duration) {
         if self.told.len() > 2 * self.limits.inodes.max(1024) {
             self.told.retain(|_, (attributes, names)| *attributes > time.now || *names > time.now);

@@ -27,6 +27,13 @@ pub struct OwnChange {
     touch: Touch,
 }
 
+impl OwnChange {
+    /// The inodes that it may change, as far as this mount knows.
+    pub fn touched(&self) -> &[InodeId] {
+        &self.touch.inodes
+    }
+}
+
 /// What a change did to what is known besides attributes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NameEffect {
@@ -187,11 +194,13 @@ impl LeaseCache {
         let keeps = effects.generation == self.generation
             && change.question.generation == self.generation
             && self.generation.0 != 0;
+        let mut kept = Vec::new();
         for inode in &effects.changed {
             let held = effects.held.iter().find(|attributes| attributes.inode == *inode);
             match held {
                 Some(attributes) if keeps && !self.questions.was_recalled(&change.question, *inode) => {
                     self.keep(*inode, effects.sequence, attributes, contested.contains(inode));
+                    kept.push(*inode);
                 }
                 _ => self.doubt(*inode),
             }
@@ -200,9 +209,8 @@ impl LeaseCache {
         for effect in names {
             // Without what was known before, or a lease now, there is nothing to bring up to date.
             match effect.inode() {
-                Some(inode) if keeps && !self.questions.was_recalled(&change.question, inode) => {
-                    self.apply(inode, effect, &contested);
-                }
+                Some(inode) if kept.contains(&inode) => self.apply(inode, effect, &contested),
+                // The leader says nothing of a lease: others may have changed it again by now.
                 Some(_) => {}
                 None => self.forget_parents(&effects.changed),
             }

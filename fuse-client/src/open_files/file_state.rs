@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
-use cairn_common::ids::InodeId;
+use cairn_common::ids::{DataVersion, InodeId};
 use cairn_common::protocol::metadata::{Attributes, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -38,8 +38,11 @@ pub struct FileState {
 /// it is held.
 #[derive(Debug)]
 pub struct FileInner {
-    /// Newest attributes seen.
+    /// Newest attributes seen, as one answer told them.
     pub known: Option<Attributes>,
+    /// Bytes newer than those, seen without the attributes that go with them: their version, and the
+    /// file's length with them.
+    newer_bytes: Option<(DataVersion, u64)>,
     /// An own change has made them old, and its answer did not tell the new ones.
     pub doubtful: bool,
     /// Bytes that are not committed.
@@ -112,6 +115,7 @@ impl FileState {
             exclusive_ended: Notify::new(),
             inner: Mutex::new(FileInner {
                 known: None,
+                newer_bytes: None,
                 doubtful: false,
                 dirty: DirtyMap::default(),
                 pending_times: None,
@@ -168,18 +172,40 @@ impl FileState {
 }
 
 impl FileInner {
-    /// Keeps the newer of what is known and `fresh`: an answer may have been overtaken by a commit.
+    /// Keeps the newer of what is known and `fresh`: an answer may have been overtaken by a commit. After
+    /// an own change whose answer did not tell them, only what is newer than known counts: an answer to
+    /// a question of before may still be on its way.
     pub fn merge(&mut self, fresh: Attributes) {
         let order = |attributes: &Attributes| (attributes.data_version, attributes.ctime);
-        if self.known.as_ref().is_none_or(|known| order(known) <= order(&fresh)) {
+        let is_newer = match &self.known {
+            Some(known) if self.doubtful => order(known) < order(&fresh),
+            Some(known) => order(known) <= order(&fresh),
+            None => true,
+        };
+        if is_newer {
             self.known = Some(fresh);
             self.doubtful = false;
+            self.newer_bytes = self.newer_bytes.filter(|(version, _)| *version > fresh.data_version);
         }
+    }
+
+    /// The file has bytes of this version now, and this length with them.
+    pub fn saw_bytes(&mut self, version: DataVersion, size: u64) {
+        if self.version().is_some_and(|seen| seen < version) {
+            self.newer_bytes = Some((version, size));
+        }
+    }
+
+    /// Version of the newest bytes seen.
+    pub fn version(&self) -> Option<DataVersion> {
+        let newer = self.newer_bytes.map(|(version, _)| version);
+        newer.or_else(|| self.known.map(|known| known.data_version))
     }
 
     /// Length as the cluster has it.
     pub fn remote_size(&self) -> u64 {
-        self.known.map_or(0, |known| known.size)
+        let newer = self.newer_bytes.map(|(_, size)| size);
+        newer.or_else(|| self.known.map(|known| known.size)).unwrap_or(0)
     }
 
     /// Length with the dirty bytes.
@@ -207,6 +233,9 @@ impl FileInner {
     /// Attributes with what programs see of the dirty bytes; `fallback` if nothing is known.
     pub fn shown(&self, fallback: Attributes) -> Attributes {
         let mut shown = self.known.unwrap_or(fallback);
+        if let Some((version, size)) = self.newer_bytes {
+            (shown.data_version, shown.size) = (version, size);
+        }
         if !self.exclusive.owns_memory() {
             return shown;
         }

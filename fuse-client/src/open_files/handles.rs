@@ -12,14 +12,28 @@ use super::file_state::FileState;
 use super::pin::Pin;
 use crate::read_path::read_pattern::ReadPattern;
 
+/// How the kernel's pages of a file are used by what is read and written through a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelPages {
+    /// Those that it has are good.
+    Keep,
+    /// It drops those that it has, and caches new ones.
+    Renew,
+    /// Every read and write comes here (mappings still have pages). No lease covers the file when it is
+    /// opened: another mount uses it, too. Through its pages the kernel would read up to a length that it
+    /// asks for first, and whose answer it throws away when it is told of a change meanwhile; and a
+    /// WRITE that waits for the other mount would hold pages that the other mount waits for.
+    Bypass,
+}
+
 /// An open file of a program.
 #[derive(Debug)]
 pub struct FileHandle {
     pin: Pin,
     /// Opened with O_APPEND: each write goes to the file's true end.
     pub append: bool,
-    /// The kernel caches nothing for it and asks for no attributes before a read.
-    pub direct: bool,
+    /// What the kernel does with pages for it.
+    pub pages: KernelPages,
     /// Opened for writing: its close flushes.
     pub writable: bool,
     /// What it reads, to read ahead.
@@ -29,9 +43,9 @@ pub struct FileHandle {
 
 impl FileHandle {
     /// A handle that reports failures from now on.
-    pub fn new(pin: Pin, append: bool, direct: bool, writable: bool) -> Self {
+    pub fn new(pin: Pin, append: bool, pages: KernelPages, writable: bool) -> Self {
         let failures = pin.file().lock().failures;
-        Self { pin, append, direct, writable, pattern: Mutex::default(), reported_failures: AtomicU64::new(failures) }
+        Self { pin, append, pages, writable, pattern: Mutex::default(), reported_failures: AtomicU64::new(failures) }
     }
 
     /// The file.

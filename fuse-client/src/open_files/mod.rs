@@ -7,5 +7,5 @@ pub mod pin;
 pub mod releaser;
 
 pub use file_state::FileState;
-pub use handles::{FileHandle, HandleTable};
+pub use handles::{FileHandle, HandleTable, KernelPages};
 pub use pin::{OpenFiles, Pin};

@@ -131,10 +131,7 @@ impl Filesystem {
         let end = complete_to.min(to);
         let found = extents.iter().filter_map(|extent| extent.slice(from, end)).collect();
         let mut inner = file.lock();
-        if let Some(known) = inner.known.as_mut().filter(|known| known.data_version < data_version) {
-            known.data_version = data_version;
-            known.size = size;
-        }
+        inner.saw_bytes(data_version, size);
         inner.extents.insert(data_version, from, complete_to, extents);
         Ok((found, end))
     }
@@ -191,8 +188,8 @@ impl Filesystem {
         let extents = {
             let inner = file.lock();
             let to = (from + span).min(inner.remote_size());
-            let Some(known) = inner.known else { return };
-            if from >= to { None } else { inner.extents.lookup(known.data_version, from, to) }
+            let Some(version) = inner.version() else { return };
+            if from >= to { None } else { inner.extents.lookup(version, from, to) }
         };
         for extent in extents.into_iter().flatten().take(self.settings.read_ahead_blocks as usize + 1) {
             if let ExtentContent::Block(reference) = extent.content {
@@ -205,12 +202,7 @@ impl Filesystem {
 fn view(file: &FileState, offset: u64, length: u64) -> View {
     let inner = file.lock();
     let end = inner.shown_size().min(offset.saturating_add(length));
-    View {
-        end,
-        remote_size: inner.remote_size(),
-        version: inner.known.map(|known| known.data_version),
-        dirty: inner.shown_bytes(offset, end),
-    }
+    View { end, remote_size: inner.remote_size(), version: inner.version(), dirty: inner.shown_bytes(offset, end) }
 }
 
 /// Whether the dirty bytes leave no gap in `[from, to)`.

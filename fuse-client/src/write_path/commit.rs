@@ -143,7 +143,7 @@ impl Filesystem {
             let (minimum_size, base, mtime) = {
                 let inner = file.lock();
                 // Not what the answer finds: that brings what is known up to date before it is here.
-                (last.extent.end(), inner.known.map(|known| known.data_version), inner.local_mtime)
+                (last.extent.end(), inner.version(), inner.local_mtime)
             };
             let commit = Mutation::Commit { inode: file.inode, extents, append: false, minimum_size, mtime };
             match self.submit(request, commit).await {

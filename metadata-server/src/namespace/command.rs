@@ -118,6 +118,8 @@ pub enum Outcome {
         result: Result<MutationResult, FsError>,
         /// Inodes whose records it wrote or removed, ascending.
         changed: Vec<InodeId>,
+        /// It was made earlier: others may have changed all of that since.
+        remembered: bool,
     },
     /// The session is gone or has another epoch; nothing changed.
     Fenced,

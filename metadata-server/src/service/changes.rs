@@ -54,8 +54,8 @@ pub(super) async fn mutate(
         let outcome;
         (pins, outcome) = propose(context, leader, request, pins, action).await?;
         match outcome {
-            Outcome::Mutated { result, changed } => {
-                return answer(context, pins, &change, result, changed).map_err(broken);
+            Outcome::Mutated { result, changed, remembered } => {
+                return answer(context, pins, &change, result, changed, remembered).map_err(broken);
             }
             // Something came in between: what is refused now is needed, too.
             Outcome::NotPinned { inodes } => {
@@ -142,17 +142,20 @@ async fn settle(context: &Context, leader: &Leader, pins: Pins) {
     drop(pins);
 }
 
-/// The answer: the sender is written down as a holder of what it changed, then that is read.
+/// The answer: the sender is written down as a holder of what it changed, then that is read. Not after an
+/// outcome that is remembered: a lease of now does not cover what the change did then, names above all.
 fn answer(
     context: &Context,
     mut pins: Pins,
     change: &Change,
     mut result: Result<MutationResult, FsError>,
     changed: Vec<InodeId>,
+    remembered: bool,
 ) -> Result<MetadataReply, StorageError> {
     let session = change.stamp.session;
     let progress = matches!(change.mutation, Mutation::Commit { .. } | Mutation::GiveUpExclusive { .. });
-    let written = if plan::needs_pins(&change.mutation) { &changed[..] } else { &[] };
+    let tells = plan::needs_pins(&change.mutation) && !remembered;
+    let written = if tells { &changed[..] } else { &[] };
     let (granted, generation) = pins.finish(context, written, progress);
     let view = context.group.view();
     let mut held = Vec::with_capacity(granted.len());

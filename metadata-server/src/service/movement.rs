@@ -1,6 +1,8 @@
 //! Keeps the partition table in step with the disks: the first table, and moves when disks come or
 //! go. A move sets `next`; [`super::filling`] brings the blocks there and then makes it `current`.
 
+use std::collections::BTreeSet;
+
 use cairn_common::ids::{DiskId, PartitionId, TableEpoch};
 use cairn_common::partition_table::{PartitionRow, PartitionTable};
 use cairn_common::protocol::ServiceError;
@@ -33,12 +35,8 @@ impl Movement {
             let view = context.group.view();
             context.table.table(&*view).map_err(broken)?
         };
-        // Servers of a new cluster register one after another: wait for enough of them, but not long.
-        let nodes = disks.iter().map(|disk| disk.node).collect::<std::collections::BTreeSet<_>>().len();
-        let waits = table.rows.is_empty()
-            && nodes < usize::from(replicas)
-            && leader.roster.settled_for(now) < timings.first_table_grace;
-        if waits {
+        let waits_briefly = leader.roster.settled_for(now) < timings.first_table_grace;
+        if table.rows.is_empty() && !suffice_for_first_table(&disks, replicas, waits_briefly) {
             return Ok(());
         }
         let (input, partitions, old) = (disks.clone(), leader.cluster.partitions, owners_to_be(&table));
@@ -59,6 +57,15 @@ impl Movement {
         }
         Ok(())
     }
+}
+
+/// Whether the first table may be made of these disks. Servers of a new cluster register one after
+/// another: all that the replicas need are waited for briefly, a write quorum of them for as long as it
+/// takes, because rows with fewer owners would take in data that one failure can lose (P2).
+fn suffice_for_first_table(disks: &[PlacementDisk], replicas: u8, waits_briefly: bool) -> bool {
+    let nodes = disks.iter().map(|disk| disk.node).collect::<BTreeSet<_>>().len();
+    let quorum = usize::from(replicas) / 2 + 1;
+    disks.len() >= quorum && (nodes >= usize::from(replicas) || !waits_briefly)
 }
 
 /// Where every row is going.
@@ -105,11 +112,29 @@ pub(super) async fn install(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_common::ids::PoolId;
+    use cairn_common::ids::{ChunkNodeId, PoolId};
 
     fn row(current: &[u32], next: &[u32]) -> PartitionRow {
         let ids = |list: &[u32]| list.iter().copied().map(DiskId).collect();
         PartitionRow { current: ids(current), next: ids(next) }
+    }
+
+    #[test]
+    fn the_first_table_never_has_fewer_owners_than_a_write_quorum() {
+        let disk = |disk: u32, node: u32| PlacementDisk {
+            disk: DiskId(disk),
+            node: ChunkNodeId(node),
+            failure_domain: node.to_string(),
+            weight: 1,
+        };
+        let three = [disk(1, 1), disk(2, 2), disk(3, 3)];
+        let suffice = |disks: &[PlacementDisk], waits_briefly| suffice_for_first_table(disks, 3, waits_briefly);
+        assert!(suffice(&three, true));
+        assert!(!suffice(&three[..2], true), "the third one comes soon, perhaps");
+        assert!(suffice(&three[..2], false));
+        assert!(!suffice(&three[..1], false), "one replica is no quorum of three");
+        assert!(suffice(&[disk(1, 1), disk(2, 1)], false), "two disks of one server");
+        assert!(suffice_for_first_table(&three[..1], 1, true));
     }
 
     #[test]

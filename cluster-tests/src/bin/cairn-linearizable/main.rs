@@ -129,6 +129,7 @@ fn judge(cluster: &DevCluster, mut seen: Seen, longest: Duration) {
     let early = seen.take_in_reads_from_pages();
     eprintln!("{early} pages read while a write to them ran on the same mount are not judged");
     eprintln!("{} reads were cut at an older size by the kernel, and are not judged", seen.cut);
+    eprintln!("{} calls met a directory that Linux was taking to another name, and are not judged", seen.stale);
     eprintln!("longest call: {:?} ({})", seen.longest.0, seen.longest.1);
     seen.operations.sort_by_key(|operation| operation.begin);
     let start = Instant::now();

@@ -56,6 +56,8 @@ pub(super) struct Seen {
     pub(super) unknown: u64,
     /// Calls that began while another one ran: anywhere, on the other mount.
     pub(super) beside: [u64; 2],
+    /// Calls that found no directory by its name for reasons of Linux's own: see [`names_folder`].
+    pub(super) stale: u64,
     /// Reads that ended at a size of before: not judged.
     pub(super) cut: u64,
     /// The longest call.
@@ -103,6 +105,10 @@ impl<'a> Recorder<'a> {
 
     /// What a call did or told. One call may tell several facts, each with its own moment within it.
     pub(super) fn fact(&mut self, span: Span, call: Call, reply: Reply) {
+        if reply == stale() && names_folder(&call) {
+            self.seen.stale += 1;
+            return;
+        }
         // Facts of one thread never overlap those of its next call: their order within a tick is free.
         self.facts = (self.facts + 1) % FACTS;
         let end = if reply == Reply::Unknown { u64::MAX } else { span.end + self.facts };
@@ -146,6 +152,26 @@ pub(super) fn is_unknown(error: Errno) -> bool {
     [Errno::TIMEDOUT, Errno::IO, Errno::INTR].contains(&error)
 }
 
+fn stale() -> Reply {
+    Reply::Refused(Errno::STALE.to_string())
+}
+
+/// Whether a call looks up the name of a directory. When another mount has moved a directory that Linux
+/// knows by its old name, it takes it to the new one at the next lookup, for which it needs the lock of
+/// renames and that of the old parent. If another call holds one of them it does not wait but fails with
+/// ESTALE (`__d_unalias` in fs/dcache.c), on every file system that is changed elsewhere.
+fn names_folder(call: &Call) -> bool {
+    let is_folder = |name: &String| !name.starts_with('f');
+    match call {
+        Call::MakeDirectory { name, .. }
+        | Call::RemoveDirectory { name, .. }
+        | Call::Unlink { name, .. }
+        | Call::Lookup { name, .. } => is_folder(name),
+        Call::Rename { from, to } => is_folder(&from.1) || is_folder(&to.1),
+        _ => false,
+    }
+}
+
 impl Seen {
     /// Takes over what another thread saw.
     pub(super) fn merge(&mut self, other: Self) {
@@ -159,6 +185,7 @@ impl Seen {
         }
         self.unknown += other.unknown;
         self.cut += other.cut;
+        self.stale += other.stale;
         self.beside = [0, 1].map(|index| self.beside[index] + other.beside[index]);
         self.longest = self.longest.max(other.longest);
     }

@@ -55,9 +55,9 @@ impl Mounted {
         }
     }
 
-    fn changed(&self, names: &[(InodeId, Name)]) {
+    fn changed(&self, parent: InodeId, name: &Name) {
         if let Some(kernel) = &self.kernel {
-            kernel.changed(names);
+            kernel.changed(parent, name);
         }
     }
 
@@ -131,7 +131,7 @@ impl Mounted {
         }
         let options = OpenOptions { write: true, exclusive, ..OpenOptions::default() };
         let made = self.filesystem.create(caller(request), parent, name.clone(), 0o644, options).await;
-        self.changed(&[(parent, name)]);
+        self.changed(parent, &name);
         made.map(|(attributes, handle)| (attributes.inode, handle))
     }
 
@@ -140,7 +140,7 @@ impl Mounted {
         self.refuse_present(parent, &name)?;
         let asked = self.ask();
         let made = self.filesystem.make_node(caller(request), parent, name.clone(), NewNode::Directory, 0o755).await;
-        self.changed(&[(parent, name.clone())]);
+        self.changed(parent, &name);
         let inode = made?.inode;
         self.tell_name(asked, parent, name, Some(inode));
         Ok(inode)
@@ -150,7 +150,7 @@ impl Mounted {
         let _lock = self.locks.exclusive([parent]).await;
         self.refuse_absent(parent, &name)?;
         let done = self.filesystem.unlink(caller(request), parent, name.clone()).await;
-        self.changed(&[(parent, name)]);
+        self.changed(parent, &name);
         done
     }
 
@@ -158,7 +158,7 @@ impl Mounted {
         let _lock = self.locks.exclusive([parent]).await;
         self.refuse_absent(parent, &name)?;
         let done = self.filesystem.remove_directory(caller(request), parent, name.clone()).await;
-        self.changed(&[(parent, name)]);
+        self.changed(parent, &name);
         done
     }
 
@@ -166,7 +166,9 @@ impl Mounted {
         let _lock = self.locks.exclusive([from.0, to.0]).await;
         self.refuse_absent(from.0, &from.1)?;
         let done = self.filesystem.rename(caller(request), from.clone(), to.clone(), RenameMode::Replace).await;
-        self.changed(&[from, to]);
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| done.is_ok()) {
+            kernel.renamed(from, to);
+        }
         done
     }
 
@@ -175,7 +177,8 @@ impl Mounted {
         self.refuse_present(parent, &name)?;
         let asked = self.ask();
         let done = self.filesystem.link(caller(request), inode, parent, name.clone()).await;
-        self.changed(&[(parent, name.clone())]);
+        self.changed(parent, &name);
+        self.changed_file(inode);
         done?;
         self.tell_name(asked, parent, name, Some(inode));
         Ok(())
@@ -229,7 +232,7 @@ impl Mounted {
 
     pub(crate) async fn read(&self, request: RequestId, inode: InodeId, offset: u64, length: u32) -> Answer<Vec<u8>> {
         let fs = &self.filesystem;
-        let number = self.open(request, inode, OpenOptions { direct: true, ..OpenOptions::default() }).await?;
+        let number = self.open(request, inode, OpenOptions::default()).await?;
         let bytes = match fs.handle(number) {
             Ok(handle) => fs.read(request, &handle, offset, length).await,
             Err(error) => Err(error),

@@ -95,19 +95,42 @@ impl SimKernel {
         }
     }
 
-    /// A program's own change of these names came back: what they stood for is not believed any more,
-    /// nor any attributes.
-    pub(crate) fn changed(&self, names: &[(InodeId, Name)]) {
+    /// A program's own change of a name came back: what it stood for is not believed any more, nor
+    /// attributes of what the kernel took that for.
+    pub(crate) fn changed(&self, parent: InodeId, name: &Name) {
+        self.state.lock().changed(parent, name);
+    }
+
+    /// The same of a rename. What the kernel believes of a name it takes along with it.
+    pub(crate) fn renamed(&self, from: (InodeId, Name), to: (InodeId, Name)) {
         let mut state = self.state.lock();
-        for name in names {
-            state.names.remove(name);
+        let moved = state.changed(from.0, &from.1);
+        state.changed(to.0, &to.1);
+        if let Some(moved) = moved {
+            state.names.insert(to, moved);
         }
-        state.attributes.clear();
     }
 
     /// A program's own change of a file came back.
     pub(crate) fn changed_file(&self, inode: InodeId) {
         self.state.lock().attributes.remove(&inode);
+    }
+}
+
+impl State {
+    fn changed(&mut self, parent: InodeId, name: &Name) -> Option<Belief<Option<InodeId>>> {
+        let stood_for = self.names.remove(&(parent, name.clone()));
+        let inode = stood_for.as_ref().and_then(|belief| belief.value);
+        for inode in inode.into_iter().chain([parent]) {
+            self.attributes.remove(&inode);
+        }
+        stood_for
+    }
+
+    fn forget_names(&mut self) {
+        self.told += 1;
+        self.names_told = self.told;
+        self.names.clear();
     }
 }
 
@@ -122,13 +145,14 @@ impl KernelCaches for SimKernel {
     }
 
     async fn names(&self, _directory: InodeId) {
-        let mut state = self.state.lock();
-        state.told += 1;
-        state.names_told = state.told;
-        state.names.clear();
+        self.state.lock().forget_names();
     }
 
     async fn pages(&self, inode: InodeId) {
         self.attributes(inode).await;
+    }
+
+    fn moves_name(&self) {
+        self.state.lock().forget_names();
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn mutate(
     {
         let changed = slot.changed;
         return codec::decode(&slot.outcome)
-            .map(|result| Outcome::Mutated { result, changed })
+            .map(|result| Outcome::Mutated { result, changed, remembered: true })
             .map_err(|error| corrupt(format!("outcome in slot {} of session {}: {error}", stamp.slot, stamp.session)));
     }
     if stamp.sequence - 1 != last {
@@ -64,7 +64,7 @@ pub(crate) fn mutate(
     let outcome = codec::encode(&result).map_err(|error| StorageError::Engine(format!("slot outcome: {error}")))?;
     let slot = Slot { sequence: stamp.sequence, changed: changed.clone(), outcome: Bytes::from(outcome) };
     state.put(slot_key, &slot);
-    Ok(Outcome::Mutated { result, changed })
+    Ok(Outcome::Mutated { result, changed, remembered: false })
 }
 
 /// What gives back changes nothing that a mount can see: of a file that goes with its last open there

@@ -21,10 +21,13 @@ fn a_retry_gets_the_first_outcome_even_when_the_state_has_moved_on() {
     let inode = machine.create(other, InodeId::ROOT, "a", NewNode::File, None).inode;
     let stamp = Stamp { session, epoch: SessionEpoch(1), slot: SlotId(3), sequence: 1 };
     let first = machine.change(stamp, unlink("a"));
-    let changed = vec![InodeId::ROOT, inode];
-    assert_eq!(first, Outcome::Mutated { result: Ok(MutationResult::Done), changed });
+    let outcome = |remembered| {
+        let changed = vec![InodeId::ROOT, inode];
+        Outcome::Mutated { result: Ok(MutationResult::Done), changed, remembered }
+    };
+    assert_eq!(first, outcome(false));
     machine.create(other, InodeId::ROOT, "a", NewNode::File, None);
-    assert_eq!(machine.change(stamp, unlink("a")), first);
+    assert_eq!(machine.change(stamp, unlink("a")), outcome(true));
     let lookup = Query::Lookup { parent: InodeId::ROOT, name: named("a") };
     assert!(machine.ask(lookup).is_ok(), "the retry did not remove the new file");
     machine.check();
@@ -35,13 +38,13 @@ fn an_error_is_remembered_too_and_uses_its_sequence_up() {
     let mut machine = Machine::new();
     let session = machine.open_session();
     let stamp = |sequence| Stamp { session, epoch: SessionEpoch(1), slot: SlotId(0), sequence };
-    let missing = Outcome::Mutated { result: Err(FsError::NotFound), changed: Vec::new() };
-    assert_eq!(machine.change(stamp(1), unlink("a")), missing);
+    let missing = |remembered| Outcome::Mutated { result: Err(FsError::NotFound), changed: Vec::new(), remembered };
+    assert_eq!(machine.change(stamp(1), unlink("a")), missing(false));
     let other = machine.open_session();
     let inode = machine.create(other, InodeId::ROOT, "a", NewNode::File, None).inode;
-    assert_eq!(machine.change(stamp(1), unlink("a")), missing);
+    assert_eq!(machine.change(stamp(1), unlink("a")), missing(true));
     let changed = vec![InodeId::ROOT, inode];
-    let done = Outcome::Mutated { result: Ok(MutationResult::Done), changed };
+    let done = Outcome::Mutated { result: Ok(MutationResult::Done), changed, remembered: false };
     assert_eq!(machine.change(stamp(2), unlink("a")), done);
 }
 

@@ -103,7 +103,7 @@ fn every_inode_that_was_there_and_changes_must_be_pinned() {
         exclusive_lease: true,
     };
     assert_eq!(two.apply(&create, &[], None), refused(&[ROOT]));
-    let Outcome::Mutated { result: Ok(MutationResult::Node { attributes, exclusive: true, .. }), changed } =
+    let Outcome::Mutated { result: Ok(MutationResult::Node { attributes, exclusive: true, .. }), changed, .. } =
         two.apply(&create, &[ROOT], None)
     else {
         panic!("what is new needs no pin")
@@ -114,7 +114,7 @@ fn every_inode_that_was_there_and_changes_must_be_pinned() {
 #[test]
 fn a_change_that_fails_needs_no_pin() {
     let mut two = Two::new();
-    let failed = Outcome::Mutated { result: Err(FsError::NotFound), changed: Vec::new() };
+    let failed = Outcome::Mutated { result: Err(FsError::NotFound), changed: Vec::new(), remembered: false };
     assert_eq!(two.apply(&unlink("a"), &[], None), failed);
 }
 
@@ -160,7 +160,7 @@ fn an_exclusive_lease_needs_an_open_for_writing_and_ends_with_it() {
     let mut two = Two::new();
     let (a, session) = (two.file("a"), two.two);
     let acquire = Mutation::AcquireExclusive { inode: a };
-    let stale = Outcome::Mutated { result: Err(FsError::Stale), changed: Vec::new() };
+    let stale = Outcome::Mutated { result: Err(FsError::Stale), changed: Vec::new(), remembered: false };
     assert_eq!(two.apply(&acquire, &[a], None), stale);
     let open = Mutation::Open { inode: a, mode: OpenMode::Read, exclusive_lease: true };
     assert!(is_made(&two.apply(&open, &[a], None)));

@@ -92,7 +92,11 @@ impl Run {
             Step::Retry { session, slot } => {
                 let key = (self.session(*session), SlotId(u16::from(*slot)));
                 let Some((stamp, mutation, outcome)) = self.slots.get(&key).cloned() else { return };
-                let expected = if self.sessions.contains(&key.0) { outcome } else { Outcome::Fenced };
+                let expected = match outcome {
+                    _ if !self.sessions.contains(&key.0) => Outcome::Fenced,
+                    Outcome::Mutated { result, changed, .. } => Outcome::Mutated { result, changed, remembered: true },
+                    other => other,
+                };
                 assert_eq!(self.apply(tx, bare(stamp, mutation)), expected, "a retry is remembered");
             }
             Step::WrongSequence { session, slot, ahead } => {
@@ -137,7 +141,9 @@ impl Run {
             return;
         }
         let (outcome, openers) = self.pinned(tx, stamp, &mutation);
-        let Outcome::Mutated { result: answer, changed } = outcome.clone() else { panic!("{mutation:?}: {outcome:?}") };
+        let Outcome::Mutated { result: answer, changed, .. } = outcome.clone() else {
+            panic!("{mutation:?}: {outcome:?}")
+        };
         let before: BTreeMap<u64, Attributes> =
             self.model.nodes.keys().map(|id| (*id, self.model.attributes(*id))).collect();
         let expected = self.model.mutate(session, self.now(), &mutation, &openers);

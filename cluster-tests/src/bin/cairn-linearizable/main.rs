@@ -14,7 +14,8 @@
 //! a name that stays is seen once and an absent one never. A stat of a name finds the inode, its
 //! attributes and its size at moments of their own, a read each page's end and each cell. A rename of
 //! a name onto another may find both to be the same file, at two moments, and leave them alone; a
-//! link through a handle may be refused because the kernel has counted its names itself. Kinds of names
+//! link through a handle may be refused because the kernel has counted its names itself; and a stat sees the
+//! number of links of a change that runs on its mount before that has returned. Kinds of names
 //! never change and directories keep their depth (see [`worker`]). Times, stores through mappings and
 //! the reason that a refused call names are not looked at.
 //!
@@ -128,6 +129,8 @@ fn judge(cluster: &DevCluster, mut seen: Seen, longest: Duration) {
     );
     let early = seen.take_in_reads_from_pages();
     eprintln!("{early} pages read while a write to them ran on the same mount are not judged");
+    let stats = seen.leave_out_stats_beside_changes();
+    eprintln!("{stats} stats beside a change of names on the same mount are not judged");
     eprintln!("{} reads were cut at an older size by the kernel, and are not judged", seen.cut);
     eprintln!("{} calls met a directory that Linux was taking to another name, and are not judged", seen.stale);
     eprintln!("longest call: {:?} ({})", seen.longest.0, seen.longest.1);

@@ -152,6 +152,19 @@ pub(super) fn is_unknown(error: Errno) -> bool {
     [Errno::TIMEDOUT, Errno::IO, Errno::INTR].contains(&error)
 }
 
+/// The same times without overlaps, in order.
+fn merge(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    spans.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (begin, end) in spans {
+        match merged.last_mut() {
+            Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((begin, end)),
+        }
+    }
+    merged
+}
+
 fn stale() -> Reply {
     Reply::Refused(Errno::STALE.to_string())
 }
@@ -214,6 +227,28 @@ impl Seen {
         let left_out = before - judged.len();
         self.operations.extend(judged);
         left_out
+    }
+
+    /// Leaves out stats of files that ran beside a change of names on their own mount; answers how many. As
+    /// with every file system of Linux, the number of links is seen to change a moment before the name that
+    /// the kernel knows does.
+    pub(super) fn leave_out_stats_beside_changes(&mut self) -> usize {
+        let mut changes: [Vec<(u64, u64)>; 2] = Default::default();
+        for Operation { life, call, begin, end, .. } in &self.operations {
+            if matches!(call, Call::Link { .. } | Call::Unlink { .. } | Call::Rename { .. }) {
+                changes[life.client as usize].push((*begin, *end));
+            }
+        }
+        let merged = changes.map(merge);
+        let beside = |operation: &Operation| {
+            let changes = &merged[operation.life.client as usize];
+            let next = changes.partition_point(|(_, end)| *end < operation.begin);
+            matches!(operation.call, Call::Stat { .. })
+                && changes.get(next).is_some_and(|(begin, _)| *begin < operation.end)
+        };
+        let before = self.operations.len();
+        self.operations.retain(|operation| !beside(operation));
+        before - self.operations.len()
     }
 
     /// All calls, each once, however many facts it told.

@@ -23,12 +23,15 @@ impl Filesystem {
             return Ok(attributes);
         }
         // Taken before the question: a commit that overtakes the answer is then not overlooked.
-        let file = self.files.get(inode);
+        let file = self.files.get(inode).map(|file| {
+            let doubts = file.lock().doubts();
+            (file, doubts)
+        });
         let QueryResult::Attributes(fresh) = self.ask(request, Query::Attributes { inode }).await? else {
             return Err(unexpected("a question for attributes"));
         };
         Ok(match file {
-            Some(file) => file.observe(fresh),
+            Some((file, doubts)) => file.observe_answer(fresh, doubts),
             None => self.observe(fresh),
         })
     }
@@ -103,7 +106,7 @@ impl Filesystem {
         let shown = {
             let mut inner = file.lock();
             let time = self.leases.time();
-            let known = inner.known.filter(|_| !inner.doubtful && inner.exclusive.may_buffer(&time))?;
+            let known = inner.certain().filter(|_| inner.exclusive.may_buffer(&time))?;
             let mut times = inner.pending_times.unwrap_or_default();
             times.atime = changes.atime.map(at).or(times.atime);
             times.mtime = changes.mtime.map(at).or(times.mtime);

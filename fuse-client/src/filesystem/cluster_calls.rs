@@ -142,7 +142,7 @@ fn tell_files(files: &OpenFiles, effects: &ChangeEffects) {
         let mut inner = file.lock();
         match held {
             Some(attributes) => inner.merge(*attributes),
-            None => inner.doubtful = true,
+            None => inner.doubt(),
         }
     }
 }

@@ -77,8 +77,8 @@ impl Filesystem {
         let file = self.files.get(inode);
         if let Some(file) = &file {
             let inner = file.lock();
-            let may_tell = !inner.doubtful && inner.exclusive.may_tell(&self.leases.time());
-            if let Some(known) = inner.known.filter(|_| may_tell) {
+            let may_tell = inner.exclusive.may_tell(&self.leases.time());
+            if let Some(known) = inner.certain().filter(|_| may_tell) {
                 self.leases.hit();
                 return Some(inner.shown(known));
             }

@@ -122,7 +122,7 @@ impl Filesystem {
             }
             let offset = match place {
                 Place::At(offset) => offset,
-                Place::End if leased && !inner.doubtful => inner.size(),
+                Place::End if leased && inner.certain().is_some() => inner.size(),
                 Place::End => return None,
             };
             let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_MAX_BYTES);

@@ -114,9 +114,14 @@ impl Fact {
             (Query::Xattrs { inode }, Ok(QueryResult::Names(names))) => {
                 vec![Self::XattrNames { inode: *inode, names: names.clone() }]
             }
-            (Query::ReadDirectory { inode, after, .. }, Ok(QueryResult::Entries { entries, end, .. })) => {
+            (
+                Query::ReadDirectory { inode, after, up_to, .. },
+                Ok(QueryResult::Entries { entries, end, last_cookie }),
+            ) => {
                 let attributes = entries.iter().filter_map(|entry| entry.attributes).map(Self::Attributes);
-                let page = Self::Page { inode: *inode, after: *after, entries: entries.clone(), end: *end };
+                // The end of what was asked for; there may be newer entries.
+                let end = *end && up_to >= last_cookie;
+                let page = Self::Page { inode: *inode, after: *after, entries: entries.clone(), end };
                 std::iter::once(page).chain(attributes).collect()
             }
             (

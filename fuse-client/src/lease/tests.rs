@@ -8,7 +8,8 @@ use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{
-    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind, RenameMode,
+    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind, Query,
+    QueryResult, RenameMode,
 };
 
 use super::*;
@@ -286,6 +287,21 @@ fn a_listing_is_complete_when_its_pages_follow_each_other() {
     assert!(end && entries[0].attributes.is_none(), "entries need leases of their own");
     assert!(!cache.page(DIRECTORY, 0, 2, &time()).unwrap().1);
     assert_eq!(cache.name(DIRECTORY, &name("zz"), &time()), Some(KnownName::Absent));
+}
+
+#[test]
+fn a_listing_that_leaves_newer_entries_out_is_not_complete() {
+    let entry = DirectoryEntry { name: name("a"), inode: FILE, kind: NodeKind::File, cookie: 3, attributes: None };
+    let answered = |up_to, last_cookie| {
+        let query = Query::ReadDirectory { inode: DIRECTORY, after: 0, up_to, limit: 100, attributes: false };
+        let answer = QueryResult::Entries { entries: vec![entry.clone()], end: true, last_cookie };
+        let mut cache = cache();
+        learn(&mut cache, 1, Fact::of(&query, &Ok(answer)));
+        cache.name(DIRECTORY, &name("b"), &time())
+    };
+    assert_eq!(answered(u64::MAX, 3), Some(KnownName::Absent));
+    assert_eq!(answered(3, 3), Some(KnownName::Absent), "nothing has come since the listing began");
+    assert_eq!(answered(3, 4), None, "it may be the newer one");
 }
 
 #[test]

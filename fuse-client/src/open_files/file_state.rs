@@ -44,7 +44,9 @@ pub struct FileInner {
     /// file's length with them.
     newer_bytes: Option<(DataVersion, u64)>,
     /// An own change has made them old, and its answer did not tell the new ones.
-    pub doubtful: bool,
+    doubtful: bool,
+    /// How often that has happened.
+    doubts: u64,
     /// Bytes that are not committed.
     pub dirty: DirtyMap,
     /// Times that a program has set under the exclusive lease; sent behind the dirty bytes.
@@ -117,6 +119,7 @@ impl FileState {
                 known: None,
                 newer_bytes: None,
                 doubtful: false,
+                doubts: 0,
                 dirty: DirtyMap::default(),
                 pending_times: None,
                 exclusive: Exclusive::default(),
@@ -142,6 +145,16 @@ impl FileState {
     pub fn observe(&self, fresh: Attributes) -> Attributes {
         let mut inner = self.lock();
         inner.merge(fresh);
+        inner.shown(fresh)
+    }
+
+    /// The same of an answer to a question that was asked when there had been so many doubts.
+    pub fn observe_answer(&self, fresh: Attributes, doubts: u64) -> Attributes {
+        let mut inner = self.lock();
+        inner.merge(fresh);
+        if inner.doubts == doubts {
+            inner.doubtful = false;
+        }
         inner.shown(fresh)
     }
 
@@ -172,21 +185,32 @@ impl FileState {
 }
 
 impl FileInner {
-    /// Keeps the newer of what is known and `fresh`: an answer may have been overtaken by a commit. After
-    /// an own change whose answer did not tell them, only what is newer than known counts: an answer to
-    /// a question of before may still be on its way.
+    /// Keeps the newer of what is known and `fresh`: an answer may have been overtaken by a commit.
     pub fn merge(&mut self, fresh: Attributes) {
         let order = |attributes: &Attributes| (attributes.data_version, attributes.ctime);
-        let is_newer = match &self.known {
-            Some(known) if self.doubtful => order(known) < order(&fresh),
-            Some(known) => order(known) <= order(&fresh),
-            None => true,
-        };
-        if is_newer {
+        let known = self.known.as_ref().map(order);
+        if known.is_none_or(|known| known <= order(&fresh)) {
+            // Of the same age as before the doubt, or with nothing to compare, it may be of before, too.
+            self.doubtful &= known.is_none_or(|known| known == order(&fresh));
             self.known = Some(fresh);
-            self.doubtful = false;
             self.newer_bytes = self.newer_bytes.filter(|(version, _)| *version > fresh.data_version);
         }
+    }
+
+    /// An own change has made the attributes old, and did not tell the new ones.
+    pub fn doubt(&mut self) {
+        self.doubtful = true;
+        self.doubts += 1;
+    }
+
+    /// What is known, if nothing newer than it can be.
+    pub fn certain(&self) -> Option<Attributes> {
+        self.known.filter(|_| !self.doubtful)
+    }
+
+    /// How often an own change has made the attributes old.
+    pub fn doubts(&self) -> u64 {
+        self.doubts
     }
 
     /// The file has bytes of this version now, and this length with them.
@@ -269,5 +293,66 @@ impl FileInner {
     /// Nobody uses the file, nothing waits in it.
     pub fn is_idle(&self) -> bool {
         self.is_clean() && self.registrations.iter().all(|r| r.pins == 0 && !r.registered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_common::protocol::metadata::NodeKind;
+
+    use super::*;
+
+    fn attributes(version: u64, ctime: i64) -> Attributes {
+        let time = |seconds| Timestamp { seconds, nanos: 0 };
+        Attributes {
+            inode: InodeId(7),
+            kind: NodeKind::File,
+            mode: 0o644,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            device: 0,
+            size: 10,
+            allocated: 10,
+            data_version: DataVersion(version),
+            atime: time(1),
+            mtime: time(1),
+            ctime: time(ctime),
+            btime: time(1),
+        }
+    }
+
+    #[test]
+    fn after_an_own_change_only_answers_of_after_it_are_certain() {
+        let file = FileState::new(InodeId(7));
+        file.lock().merge(attributes(1, 10));
+        assert!(file.lock().certain().is_some());
+        file.lock().doubt();
+        file.lock().merge(attributes(1, 10));
+        assert_eq!(file.lock().certain(), None, "an answer to a question of before the change");
+        file.lock().merge(attributes(1, 11));
+        assert_eq!(file.lock().certain(), Some(attributes(1, 11)));
+
+        let opening = FileState::new(InodeId(7));
+        let before = opening.lock().doubts();
+        opening.lock().doubt();
+        opening.lock().merge(attributes(1, 10));
+        assert_eq!(opening.lock().certain(), None, "the open may have been carried out before the change");
+        opening.observe_answer(attributes(1, 10), before);
+        assert_eq!(opening.lock().certain(), None, "asked before it");
+        let after = opening.lock().doubts();
+        opening.observe_answer(attributes(1, 10), after);
+        assert!(opening.lock().certain().is_some());
+    }
+
+    #[test]
+    fn newer_bytes_do_not_make_the_other_attributes_newer() {
+        let file = FileState::new(InodeId(7));
+        file.lock().merge(attributes(1, 10));
+        file.lock().saw_bytes(DataVersion(3), 99);
+        let shown = file.observe(Attributes { mode: 0o600, ..attributes(2, 20) });
+        assert_eq!((shown.mode, shown.size, shown.data_version), (0o600, 99, DataVersion(3)));
+        let shown = file.observe(Attributes { size: 50, ..attributes(4, 30) });
+        assert_eq!((shown.mode, shown.size, shown.data_version), (0o644, 50, DataVersion(4)));
     }
 }

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod lease_book;
 pub mod open_files;
 pub mod read_path;
+pub mod recent_recalls;
 pub mod settings;
 pub mod startup;
 pub mod write_path;

@@ -224,11 +224,13 @@ impl Filesystem {
 
     /// What the kernel is to do with pages for a handle that is being made.
     fn kernel_pages(&self, file: &FileState, options: OpenOptions) -> KernelPages {
+        let time = self.leases.time();
+        let is_alone = !self.recent_recalls.contains(file.inode, time.now);
         let may_cache = match options.mode() {
             // Only the cluster knows the end.
             OpenMode::Write if options.append => false,
-            OpenMode::Write => file.lock().exclusive.may_buffer(&self.leases.time()),
-            OpenMode::Read => true,
+            OpenMode::Write => is_alone && file.lock().exclusive.may_buffer(&time),
+            OpenMode::Read => is_alone,
         };
         let Some(attributes) = self.try_attributes(file.inode).filter(|_| may_cache) else {
             return KernelPages::Bypass;

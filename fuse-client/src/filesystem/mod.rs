@@ -32,6 +32,7 @@ use crate::kernel_caches::{KernelCaches, NoKernel};
 use crate::lease_book::LeaseBook;
 use crate::open_files::{FileHandle, HandleTable, OpenFiles, releaser};
 use crate::read_path::block_reader::BlockReader;
+use crate::recent_recalls::RecentRecalls;
 use crate::settings::MountSettings;
 use crate::write_path::dirty_budget::DirtyBudget;
 use crate::write_path::flusher;
@@ -60,6 +61,7 @@ pub struct Filesystem {
     pub(crate) blocks: Arc<BlockReader>,
     pub(crate) leases: Arc<LeaseBook>,
     kernel: RwLock<Arc<dyn KernelCaches>>,
+    pub(crate) recent_recalls: RecentRecalls,
     /// Tickets of recalls that are being obeyed.
     recalls: Mutex<BTreeSet<u64>>,
     /// Held while a new generation of leases is taken over.
@@ -86,6 +88,7 @@ impl Filesystem {
             runtime: Handle::current(),
             leases,
             kernel: RwLock::new(Arc::new(NoKernel)),
+            recent_recalls: RecentRecalls::default(),
             recalls: Mutex::default(),
             taking_over: tokio::sync::Mutex::default(),
             newest_generation: watch::Sender::new(LeaseGeneration(0)),

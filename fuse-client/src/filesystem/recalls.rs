@@ -26,7 +26,9 @@ impl Filesystem {
         let begun = Instant::now();
         let request = RequestId::random();
         // No answer to a question of before counts from here on, and nothing goes out with a lifetime.
-        let told = self.leases.lock().recall(inode, exclusive, self.leases.time().now);
+        let now = self.leases.time().now;
+        self.recent_recalls.note(inode, now);
+        let told = self.leases.lock().recall(inode, exclusive, now);
         self.doubt_capability(inode);
         self.make_kernel_forget(inode, told, exclusive).await;
         if exclusive {

@@ -20,7 +20,7 @@ pub enum KernelPages {
     /// It drops those that it has, and caches new ones.
     Renew,
     /// Every read and write comes here (mappings still have pages). No lease covers the file when it is
-    /// opened: another mount uses it, too. Through its pages the kernel would read up to a length that it
+    /// opened, or one was recalled a moment ago: another mount uses it, too. Through its pages the kernel would read up to a length that it
     /// asks for first, and whose answer it throws away when it is told of a change meanwhile; and a
     /// WRITE that waits for the other mount would hold pages that the other mount waits for.
     Bypass,

@@ -17,6 +17,9 @@ pub trait KernelCaches: Send + Sync + 'static {
     /// Attributes and pages of a file. Pages that a program has changed through a mapping come as
     /// writes before it returns.
     async fn pages(&self, inode: InodeId);
+    /// No lease covers the pages of a file any more, though nobody has asked for it: they fall before the
+    /// kernel gives any of them to a program again.
+    fn uncovered(&self, inode: InodeId);
     /// A program's rename to another directory is about to be answered: the kernel takes the name along
     /// by itself, with what it believes of it.
     fn moves_name(&self);
@@ -31,5 +34,6 @@ impl KernelCaches for NoKernel {
     async fn attributes(&self, _inode: InodeId) {}
     async fn names(&self, _directory: InodeId) {}
     async fn pages(&self, _inode: InodeId) {}
+    fn uncovered(&self, _inode: InodeId) {}
     fn moves_name(&self) {}
 }

@@ -266,6 +266,9 @@ impl KernelCaches for FakeKernel {
     async fn pages(&self, inode: InodeId) {
         self.0.lock().push(("pages", inode));
     }
+    fn uncovered(&self, inode: InodeId) {
+        self.0.lock().push(("uncovered", inode));
+    }
     fn moves_name(&self) {
         self.0.lock().push(("moves", InodeId::ROOT));
     }

@@ -113,6 +113,12 @@ impl Filesystem {
         Some(value.ok_or(ClientError::Fs(FsError::NoAttribute)))
     }
 
+    /// Whether pages of a file that the kernel fills now are under a lease, at whose end they fall.
+    pub fn covers_pages(&self, inode: InodeId) -> bool {
+        let shared = self.leases.told(|cache, time| cache.attributes(inode, time)).is_some();
+        shared || self.files.get(inode).is_some_and(|file| file.lock().exclusive.covers_pages(&self.leases.time()))
+    }
+
     /// How long the kernel may believe attributes that it is told now. Zero: not leased, busy or being
     /// recalled. It counts from this call: an answer that is sent much later is to be forgotten again.
     pub fn attribute_ttl(&self, inode: InodeId) -> Duration {

@@ -30,6 +30,9 @@ impl Filesystem {
         self.recent_recalls.note(inode, now);
         let told = self.leases.lock().recall(inode, exclusive, now);
         self.doubt_capability(inode);
+        if let Some(file) = self.files.get(inode).filter(|_| exclusive) {
+            file.lock().exclusive.announce_recall();
+        }
         self.make_kernel_forget(inode, told, exclusive).await;
         if exclusive {
             self.give_lease_up(request, inode).await;

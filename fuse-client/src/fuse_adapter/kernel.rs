@@ -199,6 +199,10 @@ impl KernelCaches for Kernel {
         or_wait("pages", inode, told).await;
     }
 
+    fn uncovered(&self, inode: InodeId) {
+        self.fills_unleased(inode);
+    }
+
     fn moves_name(&self) {
         // What it takes along has a lifetime that no lease on that directory covers.
         if let Some(notifier) = self.notifier().filter(|notifier| notifier.has_epochs())

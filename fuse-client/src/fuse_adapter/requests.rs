@@ -295,16 +295,13 @@ impl fuser::Filesystem for FuseAdapter {
         reply: ReplyData,
     ) {
         let begun = Instant::now();
+        self.fills_pages(inode(ino), fh.0, offset, size);
         let is_small = offset + u64::from(size) <= SMALL_READ_BYTES;
         if is_small && let Some(data) = self.filesystem.try_read_of(fh.0, offset, size) {
             meters::count("read", true, begun.elapsed());
             return reply.data(&data);
         }
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
-        // Before any byte is read: a question for attributes that comes meanwhile waits for this READ.
-        if self.may_fill_pages(fh.0, offset, size) && filesystem.try_attributes(inode(ino)).is_none() {
-            self.kernel.fills_unleased(inode(ino));
-        }
         let work = async move {
             let handle = filesystem.handle(fh.0)?;
             filesystem.read(request, &handle, offset, size).await
@@ -328,6 +325,7 @@ impl fuser::Filesystem for FuseAdapter {
         reply: ReplyWrite,
     ) {
         let begun = Instant::now();
+        self.fills_pages(inode(ino), fh.0, offset, data.len() as u32);
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         // Room in the buffer: answered here, without a hop onto the runtime.
         if let Some(result) = filesystem.try_write(request, fh.0, offset, data) {
@@ -591,11 +589,16 @@ impl FuseAdapter {
         });
     }
 
-    /// Whether the kernel asks for these bytes to keep them in pages. Past them it reads what programs ask
-    /// for; whole pages may be for a mapping, which has some all the same.
-    fn may_fill_pages(&self, handle: u64, offset: u64, size: u32) -> bool {
+    /// A READ or a WRITE has come that may leave pages in the kernel: they are noted if no lease covers them.
+    /// To be called before any byte is read: a question for attributes that comes meanwhile waits for it.
+    /// Past its pages the kernel reads and writes what programs ask for; whole pages may be for a mapping,
+    /// which has some all the same.
+    fn fills_pages(&self, inode: InodeId, handle: u64, offset: u64, size: u32) {
         let bypasses = self.filesystem.handle(handle).is_ok_and(|handle| handle.pages == KernelPages::Bypass);
-        !bypasses || (offset | u64::from(size)).is_multiple_of(PAGE_BYTES)
+        let may_fill = !bypasses || (offset | u64::from(size)).is_multiple_of(PAGE_BYTES);
+        if may_fill && !self.filesystem.covers_pages(inode) {
+            self.kernel.fills_unleased(inode);
+        }
     }
 
     /// A request that changes these directories has come: the kernel has read all listings of them.

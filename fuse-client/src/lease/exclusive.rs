@@ -14,6 +14,8 @@ pub struct Exclusive {
     state: State,
     /// Messages under way that end it: nothing is told from memory, nothing is asked.
     leaving: u32,
+    /// It has been asked back: pages that the kernel fills from here on may be left when it ends.
+    announced: bool,
     /// Not asked for before then.
     not_before: Duration,
     /// The file was made under it, and it was not recalled since: nobody else can have the file open.
@@ -56,6 +58,17 @@ impl Exclusive {
     /// it, bytes in memory are those of writes that have not returned.
     pub fn owns_memory(&self) -> bool {
         self.state != State::None
+    }
+
+    /// Whether it covers pages that the kernel fills now: it will be told to drop them before it ends.
+    pub fn covers_pages(&self, time: &LeaseTime) -> bool {
+        self.may_buffer(time) && !self.announced
+    }
+
+    /// A recall has come. The kernel's pages fall next, for which writes must be taken in still; then
+    /// [`Self::recalled`].
+    pub fn announce_recall(&mut self) {
+        self.announced = self.state == State::Held;
     }
 
     /// Whether it is held and not on its way out.
@@ -118,6 +131,7 @@ impl Exclusive {
     /// The cluster is about to be told that it ends.
     pub fn leave(&mut self) {
         self.unseen = false;
+        self.announced = false;
         self.state = State::None;
         self.leaving += 1;
     }

@@ -72,6 +72,7 @@ pub async fn release_idle(filesystem: &Filesystem, all: bool) {
         file.lock().registration(*mode).queued = true;
     }
     filesystem.files.put_back_idle(later);
+    let kernel = filesystem.kernel();
     // Somebody may have begun to use a file before its lock was taken.
     batch.retain(|(file, mode, _)| {
         let mut inner = file.lock();
@@ -79,6 +80,10 @@ pub async fn release_idle(filesystem: &Filesystem, all: bool) {
         let registration = inner.registration(*mode);
         let released = clean && registration.pins == 0 && registration.registered;
         if released && *mode == OpenMode::Write {
+            // Readers that have it open have pages under it.
+            if inner.exclusive.is_held() && inner.registration(OpenMode::Read).pins > 0 {
+                kernel.uncovered(file.inode);
+            }
             inner.exclusive.leave();
         }
         released

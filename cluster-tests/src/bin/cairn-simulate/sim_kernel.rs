@@ -152,6 +152,8 @@ impl KernelCaches for SimKernel {
         self.attributes(inode).await;
     }
 
+    fn uncovered(&self, _inode: InodeId) {}
+
     fn moves_name(&self) {
         self.state.lock().forget_names();
     }

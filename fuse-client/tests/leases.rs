@@ -306,6 +306,30 @@ async fn the_kernel_forgets_before_another_mount_changes_what_it_was_told() {
     a.release(handle);
 }
 
+/// It knows the names of its requests, not what they stand for in the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_hears_of_everything_that_an_own_change_wrote() {
+    let cluster = Arc::new(FakeCluster::default());
+    let a = mount(&cluster).await.filesystem;
+    let kernel = Arc::new(FakeKernel::default());
+    a.set_kernel(kernel.clone());
+    let take = || std::mem::take(&mut *kernel.0.lock());
+    let (_, from) = create(&a, "from").await;
+    let (target, to) = create(&a, "to").await;
+    a.link(caller(), target, InodeId::ROOT, name("other")).await.unwrap();
+    [from, to].map(|handle| a.release(handle));
+    a.attributes(RequestId::random(), target).await.unwrap();
+    assert!(a.attribute_ttl(target) > Duration::ZERO, "the kernel is told");
+    take();
+    a.rename(caller(), (InodeId::ROOT, name("from")), (InodeId::ROOT, name("to")), RenameMode::Replace).await.unwrap();
+    let told = take();
+    assert!(told.contains(&("attributes", target)), "it has one name less: {told:?}");
+    assert!(!told.iter().any(|(what, _)| *what == "moves"));
+    let folder = a.make_node(caller(), InodeId::ROOT, name("folder"), NewNode::Directory, 0o755).await.unwrap().inode;
+    a.rename(caller(), (InodeId::ROOT, name("to")), (folder, name("to")), RenameMode::Replace).await.unwrap();
+    assert!(take().iter().any(|(what, _)| *what == "moves"), "what it believes of the name goes along");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kernel_keeps_no_pages_for_a_writer_who_is_not_alone() {
     let cluster = Arc::new(FakeCluster::default());

@@ -365,6 +365,9 @@ fn an_exclusive_lease_that_was_recalled_before_its_answer_is_given_up() {
     assert_eq!(lease.answered(true, recalled, Duration::ZERO), Grant::Held);
     assert!(lease.may_buffer(&time()));
     assert!(!lease.may_buffer(&LeaseTime { now: time().exclusive_horizon, ..time() }));
+    assert!(lease.covers_pages(&time()));
+    lease.announce_recall();
+    assert!(lease.may_buffer(&time()) && !lease.covers_pages(&time()), "pages of from here on may be left");
     assert!(lease.recalled() && !lease.may_buffer(&time()) && lease.may_tell(&time()));
     lease.leave();
     assert!(lease.is_ending() && !lease.may_tell(&time()) && !lease.may_ask(Duration::from_secs(9)));

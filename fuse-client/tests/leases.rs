@@ -317,7 +317,7 @@ async fn the_kernel_hears_of_everything_that_an_own_change_wrote() {
     let (_, from) = create(&a, "from").await;
     let (target, to) = create(&a, "to").await;
     a.link(caller(), target, InodeId::ROOT, name("other")).await.unwrap();
-    [from, to].map(|handle| a.release(handle));
+    [from, to].into_iter().for_each(|handle| a.release(handle));
     a.attributes(RequestId::random(), target).await.unwrap();
     assert!(a.attribute_ttl(target) > Duration::ZERO, "the kernel is told");
     take();

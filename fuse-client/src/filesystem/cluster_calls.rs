@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Filesystem;
 use crate::backend::unexpected;
+use crate::kernel_caches::KernelCaches;
 use crate::lease::{KnownName, NameEffect, OwnChange, Touch};
 use crate::lease_book::LeaseBook;
 use crate::open_files::OpenFiles;
@@ -55,81 +56,84 @@ impl Filesystem {
             let covered = touch.inodes.clone();
             (cache.begin(touch), covered, before)
         };
+        let shows_others = self.shows_others(&mutation);
         self.runtime.spawn(async move {
-            let outcome = backend.submit(request, mutation.clone(), covered).await;
-            let believed = settle(&leases, change, &mutation, before, &outcome);
+            if shows_others {
+                // From the moment when the leader makes it others see it, however late the answer comes; and
+                // what is touched is told with no lifetime until then.
+                forget_attributes(&*kernel, &leases, &covered).await;
+            }
+            let outcome = backend.submit(request, mutation.clone(), covered.clone()).await;
+            settle(&leases, change, &mutation, before, &outcome);
             if let Ok(changed) = &outcome {
                 tell_files(&files, &changed.effects);
+                // What the names stood for in the cluster, and not here.
+                let mut others = changed.effects.changed.clone();
+                others.retain(|inode| shows_others && !covered.contains(inode));
+                forget_attributes(&*kernel, &leases, &others).await;
             }
-            if kernel_sees(&mutation) {
-                // It knows of the names that its request was about, not what they stood for in the cluster;
-                // and an older answer may be on its way to it.
-                for inode in believed {
-                    kernel.attributes(inode).await;
-                }
-                if matches!(&mutation, Mutation::Rename { parent, new_parent, .. } if parent != new_parent) {
-                    kernel.moves_name();
-                }
+            if matches!(&mutation, Mutation::Rename { parent, new_parent, .. } if parent != new_parent) {
+                kernel.moves_name();
             }
             // Nobody may wait any more.
             let _ = answer_to.send(outcome.and_then(|changed| Ok(changed.result?)));
         });
         Box::pin(async move { answer.await.map_err(|_| unexpected("a change"))? })
     }
+
+    /// Whether other mounts see what it changes as soon as the leader has made it. Not a flush under the
+    /// exclusive lease, which ends first; and registrations show nowhere.
+    fn shows_others(&self, mutation: &Mutation) -> bool {
+        match mutation {
+            Mutation::Create { .. }
+            | Mutation::Link { .. }
+            | Mutation::Unlink { .. }
+            | Mutation::RemoveDirectory { .. }
+            | Mutation::Rename { .. }
+            | Mutation::SetAttributes { .. }
+            | Mutation::SetXattr { .. }
+            | Mutation::RemoveXattr { .. }
+            | Mutation::Allocate { .. }
+            | Mutation::CopyRange { .. } => true,
+            Mutation::Commit { inode, .. } => {
+                !self.files.get(*inode).is_some_and(|file| file.lock().exclusive.owns_memory())
+            }
+            Mutation::Open { .. }
+            | Mutation::AcquireExclusive { .. }
+            | Mutation::GiveUpExclusive { .. }
+            | Mutation::Release { .. } => false,
+        }
+    }
 }
 
 type Before = (Option<KnownName>, Option<KnownName>);
 
-/// Whether it is a program's request that changes attributes: writes, which are committed later, the kernel
-/// has taken into account when they were made.
-fn kernel_sees(mutation: &Mutation) -> bool {
-    match mutation {
-        Mutation::Create { .. }
-        | Mutation::Link { .. }
-        | Mutation::Unlink { .. }
-        | Mutation::RemoveDirectory { .. }
-        | Mutation::Rename { .. }
-        | Mutation::SetAttributes { .. }
-        | Mutation::SetXattr { .. }
-        | Mutation::RemoveXattr { .. }
-        | Mutation::Allocate { .. }
-        | Mutation::CopyRange { .. } => true,
-        Mutation::Commit { .. }
-        | Mutation::Open { .. }
-        | Mutation::AcquireExclusive { .. }
-        | Mutation::GiveUpExclusive { .. }
-        | Mutation::Release { .. } => false,
+/// Makes the kernel ask for the attributes of these inodes if it may believe some.
+async fn forget_attributes(kernel: &dyn KernelCaches, leases: &LeaseBook, inodes: &[InodeId]) {
+    let believed = leases.lock().believed(inodes, leases.time().now);
+    for inode in believed {
+        kernel.attributes(inode).await;
     }
 }
 
-/// Brings what is remembered up to date. Answers of which changed inodes the kernel may believe attributes.
 fn settle(
     leases: &LeaseBook,
     change: OwnChange,
     mutation: &Mutation,
     before: Before,
     outcome: &Result<Changed, ClientError>,
-) -> Vec<InodeId> {
+) {
     let mut cache = leases.lock();
-    let now = leases.time().now;
     match outcome {
         Ok(Changed { result: Ok(result), effects }) => {
             // A rename that found another name of the same inode has changed nothing: both names stay,
             // whatever was known of them before.
             let before = if effects.changed.is_empty() { (None, None) } else { before };
             cache.made(change, effects, NameEffect::of(mutation, result, before));
-            cache.believed(&effects.changed, now)
         }
-        Ok(Changed { result: Err(_), .. }) => {
-            cache.refused(change);
-            Vec::new()
-        }
+        Ok(Changed { result: Err(_), .. }) => cache.refused(change),
         // The session is over, or a defect: nothing is known for certain.
-        Err(_) => {
-            let touched = change.touched().to_vec();
-            cache.unknown(change);
-            cache.believed(&touched, now)
-        }
+        Err(_) => cache.unknown(change),
     }
 }
 

@@ -27,13 +27,6 @@ pub struct OwnChange {
     touch: Touch,
 }
 
-impl OwnChange {
-    /// The inodes that it may change, as far as this mount knows.
-    pub fn touched(&self) -> &[InodeId] {
-        &self.touch.inodes
-    }
-}
-
 /// What a change did to what is known besides attributes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NameEffect {
@@ -41,6 +34,15 @@ pub enum NameEffect {
     Name(InodeId, Name, Option<InodeId>),
     /// It is not known what the name stands for.
     Unknown(InodeId, Name),
+    /// A rename: `to` stands for this now, if `from` stood for it until then.
+    Moved {
+        /// What was known of the name before.
+        inode: InodeId,
+        /// Where it was known.
+        from: (InodeId, Name),
+        /// Where it is now.
+        to: (InodeId, Name),
+    },
     /// A new inode: it has no extended attributes, and if it is a directory no names but `..`.
     New {
         /// The inode.
@@ -118,12 +120,13 @@ impl NameEffect {
                 vec![Self::Name(*parent, name.clone(), None)]
             }
             (Mutation::Rename { parent, name, new_parent, new_name, mode }, _) => {
-                let stands_for = |parent: &InodeId, name: &Name, known| match known {
-                    Some(KnownName::Present(inode)) => Self::Name(*parent, name.clone(), Some(inode)),
-                    Some(KnownName::Absent) | None => Self::Unknown(*parent, name.clone()),
+                let (from, to) = ((*parent, name.clone()), (*new_parent, new_name.clone()));
+                let moved = |from: &(InodeId, Name), to: &(InodeId, Name), known| match known {
+                    Some(KnownName::Present(inode)) => Self::Moved { inode, from: from.clone(), to: to.clone() },
+                    Some(KnownName::Absent) | None => Self::Unknown(to.0, to.1.clone()),
                 };
                 let old = match mode {
-                    RenameMode::Exchange => stands_for(parent, name, before.1),
+                    RenameMode::Exchange => moved(&to, &from, before.1),
                     RenameMode::Replace | RenameMode::NoReplace if (parent, name) == (new_parent, new_name) => {
                         Self::Unknown(*parent, name.clone())
                     }
@@ -134,7 +137,7 @@ impl NameEffect {
                     }
                     RenameMode::Replace | RenameMode::NoReplace => Self::Name(*parent, name.clone(), None),
                 };
-                vec![old, stands_for(new_parent, new_name, before.0), Self::Renamed]
+                vec![old, moved(&from, &to, before.0), Self::Renamed]
             }
             (Mutation::SetXattr { inode, name, value, .. }, _) => {
                 vec![Self::Xattr(*inode, name.clone(), Some(value.clone()))]
@@ -147,7 +150,7 @@ impl NameEffect {
     /// The inode whose lease covers it; None: all that changed.
     fn inode(&self) -> Option<InodeId> {
         match self {
-            Self::Name(parent, ..) | Self::Unknown(parent, _) => Some(*parent),
+            Self::Name(parent, ..) | Self::Unknown(parent, _) | Self::Moved { to: (parent, _), .. } => Some(*parent),
             Self::New { inode, .. } | Self::Xattr(inode, ..) => Some(*inode),
             Self::Renamed => None,
         }
@@ -207,6 +210,15 @@ impl LeaseCache {
             self.questions.changed(*inode);
         }
         for effect in names {
+            let effect = match effect {
+                // Somebody may have put something else under the old name before it was renamed.
+                NameEffect::Moved { from, to, .. }
+                    if contested.names.contains(&from) || self.questions.was_recalled(&change.question, from.0) =>
+                {
+                    NameEffect::Unknown(to.0, to.1)
+                }
+                effect => effect,
+            };
             // Without what was known before, or a lease now, there is nothing to bring up to date.
             match effect.inode() {
                 Some(inode) if kept.contains(&inode) => self.apply(inode, effect, &contested),
@@ -251,6 +263,9 @@ impl LeaseCache {
     fn apply(&mut self, inode: InodeId, effect: NameEffect, contested: &Contested) {
         let Some(cached) = self.inodes.get_mut(&inode) else { return };
         let more_names = match effect {
+            NameEffect::Moved { inode, to: (parent, name), .. } => {
+                return self.apply(parent, NameEffect::Name(parent, name, Some(inode)), contested);
+            }
             NameEffect::Name(parent, name, stands_for) => {
                 if contested.names.contains(&(parent, name.clone())) {
                     cached.forget_name(&name)

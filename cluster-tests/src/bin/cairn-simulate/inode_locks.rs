@@ -18,6 +18,11 @@ impl InodeLocks {
         self.0.lock().entry(inode).or_default().clone()
     }
 
+    /// Whether a change of it is under way.
+    pub(crate) fn is_changing(&self, inode: InodeId) -> bool {
+        self.of(inode).try_read().is_err()
+    }
+
     /// For a question.
     pub(crate) async fn shared(&self, inode: InodeId) -> OwnedRwLockReadGuard<()> {
         self.of(inode).read_owned().await

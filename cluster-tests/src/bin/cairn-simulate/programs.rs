@@ -88,7 +88,11 @@ impl Mounted {
     }
 
     pub(crate) async fn lookup(&self, request: RequestId, parent: InodeId, name: Name) -> Answer<InodeId> {
-        if let Some(found) = self.believed(parent, &name) {
+        // A kernel would show the name of before while a change of its own mount has not returned, though others
+        // may see it done (`docs/semantics.md`).
+        if !self.locks.is_changing(parent)
+            && let Some(found) = self.believed(parent, &name)
+        {
             return found.ok_or(ClientError::Fs(FsError::NotFound));
         }
         let _lock = self.locks.shared(parent).await;

@@ -126,15 +126,14 @@ impl LeaseCache {
     }
 
     /// A recall: nothing is told about the inode any more, and no answer to an earlier question counts.
-    /// Answers what the kernel may believe about it. It goes on counting as believed until it ends by
-    /// itself: an own change whose answer comes before the kernel has heard of the recall tells it, too.
+    /// Answers what the kernel may believe about it.
     pub fn recall(&mut self, inode: InodeId, exclusive: bool, now: Duration) -> Told {
         self.questions.recalled(inode);
         if exclusive {
             self.exclusive_questions.recalled(inode);
         }
         self.forget(inode);
-        self.told.get(&inode).map_or(Told::default(), |until| Told::at(*until, now))
+        self.told.remove(&inode).map_or(Told::default(), |until| Told::at(until, now))
     }
 
     pub(super) fn forget(&mut self, inode: InodeId) {

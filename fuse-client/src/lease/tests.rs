@@ -400,3 +400,37 @@ fn a_rename_to_an_unknown_name_leaves_the_old_one_unknown() {
         assert_eq!(old_name(unsure), NameEffect::Unknown(DIRECTORY, from.clone()), "{unsure:?}");
     }
 }
+
+#[test]
+fn a_rename_takes_along_what_its_old_name_stood_for_unless_others_may_have_changed_that() {
+    const FOLDER: InodeId = InodeId(5);
+    let rename = Mutation::Rename {
+        parent: DIRECTORY,
+        name: name("from"),
+        new_parent: FOLDER,
+        new_name: name("to"),
+        mode: RenameMode::Replace,
+    };
+    let moved = |meanwhile: fn(&mut LeaseCache)| {
+        let mut cache = cache();
+        let directories = || vec![attributes(DIRECTORY, 0), attributes(FOLDER, 0)];
+        learn(&mut cache, 1, directories().into_iter().map(Fact::Attributes).collect());
+        let change = cache.begin(Touch::of(&rename, &cache));
+        meanwhile(&mut cache);
+        let before = (Some(KnownName::Present(FILE)), Some(KnownName::Absent));
+        let names = NameEffect::of(&rename, &MutationResult::Done, before);
+        cache.made(change, &effects(2, vec![DIRECTORY, FOLDER], directories()), names);
+        cache.name(FOLDER, &name("to"), &time())
+    };
+    assert_eq!(moved(|_| ()), Some(KnownName::Present(FILE)));
+    let recalled = |cache: &mut LeaseCache| {
+        cache.recall(DIRECTORY, false, Duration::ZERO);
+    };
+    assert_eq!(moved(recalled), None, "another mount has put something else there, perhaps");
+    let contested = |cache: &mut LeaseCache| {
+        let unlink = Mutation::Unlink { parent: DIRECTORY, name: name("from") };
+        let other = cache.begin(Touch::of(&unlink, cache));
+        cache.refused(other);
+    };
+    assert_eq!(moved(contested), None, "or another program on this mount");
+}

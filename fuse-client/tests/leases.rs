@@ -63,7 +63,7 @@ async fn what_one_mount_uses_alone_costs_no_question() {
     for _ in 0..2 {
         let mut names = Vec::new();
         let take = |entry: &cairn_mount::filesystem::directories::ListedEntry| {
-            names.push(entry.name.clone());
+            names.push(entry.name.to_vec());
             true
         };
         a.list(caller(), listing, 0, true, take).await.unwrap();

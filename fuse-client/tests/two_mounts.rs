@@ -192,7 +192,7 @@ async fn list(filesystem: &Arc<Filesystem>) -> Vec<String> {
         let take = |entry: &cairn_mount::filesystem::directories::ListedEntry| {
             after = entry.cookie;
             if entry.cookie > 2 {
-                names.push(String::from_utf8(entry.name.clone()).expect("ASCII"));
+                names.push(String::from_utf8(entry.name.to_vec()).expect("ASCII"));
             }
             true
         };

@@ -17,15 +17,14 @@ use parking_lot::Mutex;
 use super::contents::Contents;
 use super::tree::{Body, Directory, Error, Tree};
 
-/// As good as for ever.
-const TTL: Duration = Duration::from_secs(3600);
 /// As many as Cairn's mount has.
 const THREADS: usize = 2;
 /// Pages stay over opens, and a close asks nothing.
 const OPENED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
 
-/// Mounts an empty file system; dropping the session unmounts it.
-pub fn mount(path: &Path) -> io::Result<BackgroundSession> {
+/// Mounts an empty file system; dropping the session unmounts it. The kernel believes names and
+/// attributes for `lifetime`.
+pub fn mount(path: &Path, lifetime: Duration) -> io::Result<BackgroundSession> {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("ceiling".into()),
@@ -37,20 +36,21 @@ pub fn mount(path: &Path) -> io::Result<BackgroundSession> {
     config.acl = SessionACL::All;
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
-    Session::new(Ceiling { tree: Mutex::new(Tree::new()) }, path, &config)?.spawn()
+    Session::new(Ceiling { tree: Mutex::new(Tree::new()), lifetime }, path, &config)?.spawn()
 }
 
 struct Ceiling {
     tree: Mutex<Tree>,
+    lifetime: Duration,
 }
 
 fn errno(error: Error) -> Errno {
     Errno::from_i32(error)
 }
 
-fn entry(reply: ReplyEntry, result: Result<FileAttr, Error>) {
+fn reply_entry(reply: ReplyEntry, lifetime: Duration, result: Result<FileAttr, Error>) {
     match result {
-        Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+        Ok(attr) => reply.entry(&lifetime, &attr, Generation(0)),
         Err(error) => reply.error(errno(error)),
     }
 }
@@ -93,7 +93,7 @@ impl Filesystem for Ceiling {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let result = self.tree.lock().lookup(parent.0, name);
-        entry(reply, result);
+        reply_entry(reply, self.lifetime, result);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -103,7 +103,7 @@ impl Filesystem for Ceiling {
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let result = self.tree.lock().inode(ino.0).map(|inode| inode.attr);
         match result {
-            Ok(attr) => reply.attr(&TTL, &attr),
+            Ok(attr) => reply.attr(&self.lifetime, &attr),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -142,7 +142,7 @@ impl Filesystem for Ceiling {
         attr.mtime = mtime.map_or(attr.mtime, time);
         let attr = inode.attr;
         drop(tree);
-        reply.attr(&TTL, &attr);
+        reply.attr(&self.lifetime, &attr);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -178,19 +178,19 @@ impl Filesystem for Ceiling {
             inode.attr.rdev = rdev;
             Ok(inode.attr)
         });
-        entry(reply, result);
+        reply_entry(reply, self.lifetime, result);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let body = Body::Directory(Directory::default());
         let result = self.tree.lock().make((parent.0, name), body, FileType::Directory, mode, owner(req));
-        entry(reply, result);
+        reply_entry(reply, self.lifetime, result);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let body = Body::Symlink(target.as_os_str().as_bytes().to_vec());
         let result = self.tree.lock().make((parent.0, name), body, FileType::Symlink, 0o777, owner(req));
-        entry(reply, result);
+        reply_entry(reply, self.lifetime, result);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -223,7 +223,7 @@ impl Filesystem for Ceiling {
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let result = self.tree.lock().link(ino.0, newparent.0, newname);
-        entry(reply, result);
+        reply_entry(reply, self.lifetime, result);
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -243,7 +243,7 @@ impl Filesystem for Ceiling {
         let body = Body::File(Contents::default());
         let result = self.tree.lock().make((parent.0, name), body, FileType::RegularFile, mode, owner(req));
         match result {
-            Ok(attr) => reply.created(&TTL, &attr, Generation(0), FileHandle(0), OPENED),
+            Ok(attr) => reply.created(&self.lifetime, &attr, Generation(0), FileHandle(0), OPENED),
             Err(error) => reply.error(errno(error)),
         }
     }
@@ -324,7 +324,7 @@ impl Filesystem for Ceiling {
         let mut tree = self.tree.lock();
         let mut told = Vec::new();
         let listed = tree.list(ino.0, offset, |cookie, name, attr| {
-            let full = reply.add(attr.ino, cookie, name, &TTL, attr, Generation(0));
+            let full = reply.add(attr.ino, cookie, name, &self.lifetime, attr, Generation(0));
             // The kernel counts every entry but these two as looked up.
             if !full && cookie > 2 {
                 told.push(attr.ino.0);

@@ -2,15 +2,17 @@
 //! listed while others change it, and an entry that stays is seen exactly once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
-use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, NodeKind, Query, QueryResult};
+use cairn_common::protocol::metadata::{Attributes, NodeKind, Query, QueryResult};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
+use crate::lease::{ListingEntries, ListingEntry};
 
 /// Cookies of `.` and `..`; entries have larger ones.
 const DOT: u64 = 1;
@@ -19,7 +21,7 @@ const DOT_DOT: u64 = 2;
 const PAGE: (u32, u32) = (512, 2048);
 /// Entries whose attributes are looked up in one go.
 const TOLD_AT_ONCE: usize = 128;
-/// A listing is taken whole from memory if it is no longer.
+/// A listing whose entries have to be numbered is taken from memory if it is no longer.
 const WHOLE_MAX: usize = 8192;
 
 /// An open directory.
@@ -32,13 +34,15 @@ pub struct DirectoryHandle {
 /// Where a listing is.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Entries in the order of their cookies: a page of the cluster's, or (`whole`) all there were.
-    entries: Vec<DirectoryEntry>,
+    /// Entries in the order of their cookies: a page of the cluster's, or all there were.
+    entries: ListingEntries,
+    /// Attributes that came along with them; a place may be missing.
+    came_along: Vec<Option<Attributes>>,
     /// Place of the first entry that was not given out.
     next: usize,
-    /// All entries were known when the listing began, and are all it shows. Cookies are places in it, and
-    /// mean nothing to the cluster.
-    whole: bool,
+    /// The cookies are this mount's own: all entries were known when the listing began, and are all it
+    /// shows.
+    own_cookies: bool,
     /// Cookie of the last entry given out.
     position: u64,
     /// No entry is behind these.
@@ -50,13 +54,14 @@ struct Stream {
 
 /// Entries that follow each other.
 struct Page {
-    entries: Vec<DirectoryEntry>,
+    entries: ListingEntries,
+    came_along: Vec<Option<Attributes>>,
     /// They are the last.
     end: bool,
     /// No entry of the listing has a larger cookie.
     up_to: u64,
     /// They are all there are, with cookies of this mount's own.
-    whole: bool,
+    own_cookies: bool,
     /// The attributes that came along are of now.
     fresh: bool,
 }
@@ -70,7 +75,7 @@ struct Told {
 
 /// An entry as the kernel wants it.
 #[derive(Clone, Debug)]
-pub struct ListedEntry {
+pub struct ListedEntry<'a> {
     /// The inode.
     pub inode: InodeId,
     /// Where to go on behind this entry.
@@ -78,7 +83,7 @@ pub struct ListedEntry {
     /// Its kind.
     pub kind: NodeKind,
     /// Its name.
-    pub name: Vec<u8>,
+    pub name: &'a [u8],
     /// Its attributes, if they were asked for and may be told (not for `.` and `..`).
     pub attributes: Option<Attributes>,
     /// How long the kernel may believe the name and the attributes, if that was asked for.
@@ -90,7 +95,13 @@ trait Detail: Sync {
     /// Whether attributes are told.
     const ATTRIBUTES: bool;
     /// What may be told of entries of a directory now.
-    fn tell(&self, filesystem: &Filesystem, directory: InodeId, entries: &[DirectoryEntry]) -> Vec<Told>;
+    fn tell(
+        &self,
+        filesystem: &Filesystem,
+        directory: InodeId,
+        entries: &ListingEntries,
+        places: Range<usize>,
+    ) -> Vec<Told>;
     /// Nothing of that was used.
     fn tell_nothing(&self) {}
 }
@@ -109,26 +120,32 @@ struct ForKernel<F> {
 impl Detail for NamesOnly {
     const ATTRIBUTES: bool = false;
 
-    fn tell(&self, _: &Filesystem, _: InodeId, entries: &[DirectoryEntry]) -> Vec<Told> {
-        entries.iter().map(|_| Told { attributes: None, ttl: Duration::ZERO }).collect()
+    fn tell(&self, _: &Filesystem, _: InodeId, _: &ListingEntries, places: Range<usize>) -> Vec<Told> {
+        places.map(|_| Told { attributes: None, ttl: Duration::ZERO }).collect()
     }
 }
 
 impl Detail for WithAttributes {
     const ATTRIBUTES: bool = true;
 
-    fn tell(&self, filesystem: &Filesystem, _: InodeId, entries: &[DirectoryEntry]) -> Vec<Told> {
-        let attributes = |entry: &DirectoryEntry| filesystem.try_attributes(entry.inode);
-        entries.iter().map(|entry| Told { attributes: attributes(entry), ttl: Duration::ZERO }).collect()
+    fn tell(&self, filesystem: &Filesystem, _: InodeId, entries: &ListingEntries, places: Range<usize>) -> Vec<Told> {
+        let attributes = |entry: &ListingEntry| filesystem.try_attributes(entry.inode);
+        entries[places].iter().map(|entry| Told { attributes: attributes(entry), ttl: Duration::ZERO }).collect()
     }
 }
 
 impl<F: Fn(bool) + Sync> Detail for ForKernel<F> {
     const ATTRIBUTES: bool = true;
 
-    fn tell(&self, filesystem: &Filesystem, directory: InodeId, entries: &[DirectoryEntry]) -> Vec<Told> {
+    fn tell(
+        &self,
+        filesystem: &Filesystem,
+        directory: InodeId,
+        entries: &ListingEntries,
+        places: Range<usize>,
+    ) -> Vec<Told> {
         (self.telling)(true);
-        let told = filesystem.tell_entries(directory, entries);
+        let told = filesystem.tell_entries(directory, entries, places);
         told.into_iter().map(|(attributes, ttl)| Told { attributes, ttl }).collect()
     }
 
@@ -144,13 +161,19 @@ impl Stream {
             return;
         }
         self.position = position;
-        if self.whole {
+        if self.own_cookies {
             self.next = self.entries.partition_point(|entry| entry.cookie <= position);
         } else {
             // These are of another place.
-            self.entries.clear();
+            self.entries = ListingEntries::default();
             (self.next, self.end) = (0, false);
         }
+    }
+
+    /// Goes on with these entries, which lie behind the position.
+    fn go_on(&mut self, page: Page) {
+        self.next = page.entries.partition_point(|entry| entry.cookie <= self.position);
+        (self.entries, self.came_along, self.end) = (page.entries, page.came_along, page.end);
     }
 }
 
@@ -168,7 +191,7 @@ impl Filesystem {
         handle: u64,
         after: u64,
         plus: bool,
-        take: impl FnMut(&ListedEntry) -> bool + Send,
+        take: impl FnMut(&ListedEntry<'_>) -> bool + Send,
     ) -> Result<(), ClientError> {
         if plus {
             self.list_with(caller, handle, after, WithAttributes, take).await
@@ -185,7 +208,7 @@ impl Filesystem {
         handle: u64,
         after: u64,
         telling: impl Fn(bool) + Send + Sync,
-        take: impl FnMut(&ListedEntry) -> bool + Send,
+        take: impl FnMut(&ListedEntry<'_>) -> bool + Send,
     ) -> Result<(), ClientError> {
         self.list_with(caller, handle, after, ForKernel { telling }, take).await
     }
@@ -196,7 +219,7 @@ impl Filesystem {
         handle: u64,
         after: u64,
         detail: D,
-        mut take: impl FnMut(&ListedEntry) -> bool + Send,
+        mut take: impl FnMut(&ListedEntry<'_>) -> bool + Send,
     ) -> Result<(), ClientError> {
         let directory = self.directories.get(handle)?;
         let inode = directory.inode;
@@ -209,7 +232,7 @@ impl Filesystem {
         let mut taken = 0;
         for (cookie, inode) in [(DOT, inode), (DOT_DOT, stream.parent.unwrap_or(inode))] {
             if after < cookie {
-                let (name, kind) = (vec![b'.'; cookie as usize], NodeKind::Directory);
+                let (name, kind) = (&b".."[..cookie as usize], NodeKind::Directory);
                 if !take(&ListedEntry { inode, cookie, kind, name, attributes: None, ttl: Duration::ZERO }) {
                     return Ok(());
                 }
@@ -220,16 +243,20 @@ impl Filesystem {
         loop {
             while stream.next < stream.entries.len() {
                 let until = stream.entries.len().min(stream.next + TOLD_AT_ONCE);
-                let told = detail.tell(self, inode, &stream.entries[stream.next..until]);
+                let entries = stream.entries.clone();
+                let told = detail.tell(self, inode, &entries, stream.next..until);
                 for Told { attributes, ttl } in told {
-                    let entry = &stream.entries[stream.next];
-                    let came_along = || entry.attributes.filter(|_| fresh).map(|fresh| self.observe(fresh));
+                    let entry = &entries[stream.next];
+                    let came_along = || {
+                        let attributes = stream.came_along.get(stream.next).copied().flatten();
+                        attributes.filter(|_| fresh).map(|fresh| self.observe(fresh))
+                    };
                     let attributes = if D::ATTRIBUTES { attributes.or_else(came_along) } else { None };
                     if D::ATTRIBUTES && attributes.is_none() {
                         break;
                     }
                     let (inode, cookie, kind) = (entry.inode, entry.cookie, entry.kind);
-                    let name = entry.name.as_bytes().to_vec();
+                    let name = entry.name.as_bytes();
                     if !take(&ListedEntry { inode, cookie, kind, name, attributes, ttl }) {
                         return Ok(());
                     }
@@ -253,8 +280,8 @@ impl Filesystem {
             let (after, up_to) = (stream.position, stream.up_to);
             let up_to = if up_to == 0 { u64::MAX } else { up_to };
             let page = self.page(caller.request, inode, after, up_to, PAGE.1, D::ATTRIBUTES).await?;
-            (stream.entries, stream.end, fresh) = (page.entries, page.end, page.fresh);
-            stream.next = 0;
+            fresh = page.fresh;
+            stream.go_on(page);
         }
     }
 
@@ -268,12 +295,16 @@ impl Filesystem {
         fresh: bool,
     ) -> Result<(), ClientError> {
         if fresh {
-            let entry = &mut stream.entries[stream.next];
-            match self.attributes(request, entry.inode).await {
-                Ok(attributes) => entry.attributes = Some(attributes),
+            let ListingEntry { inode, cookie, .. } = stream.entries[stream.next];
+            match self.attributes(request, inode).await {
+                Ok(attributes) => {
+                    stream.came_along.resize(stream.entries.len(), None);
+                    let place = stream.next;
+                    stream.came_along[place] = Some(attributes);
+                }
                 // It is gone meanwhile.
                 Err(ClientError::Fs(_)) => {
-                    stream.position = entry.cookie;
+                    stream.position = cookie;
                     stream.next += 1;
                 }
                 Err(error) => return Err(error),
@@ -281,25 +312,23 @@ impl Filesystem {
             return Ok(());
         }
         // What came along is as old as the question. Asked for again, for all entries at once.
-        if !stream.whole {
+        if !stream.own_cookies {
             let up_to = if stream.up_to == 0 { u64::MAX } else { stream.up_to };
             let page = self.ask_for_page(request, inode, stream.position, up_to, PAGE.1, true).await?;
-            (stream.entries, stream.end, stream.next) = (page.entries, page.end, 0);
+            stream.go_on(page);
             return Ok(());
         }
         let (mut after, mut up_to, mut known) = (0, u64::MAX, HashMap::new());
         loop {
             let page = self.ask_for_page(request, inode, after, up_to, PAGE.1, true).await?;
             after = page.entries.last().map_or(after, |entry| entry.cookie);
-            known.extend(page.entries.into_iter().filter_map(|entry| Some((entry.inode, entry.attributes?))));
+            known.extend(page.came_along.into_iter().flatten().map(|attributes| (attributes.inode, attributes)));
             if page.end || known.len() > 2 * WHOLE_MAX {
                 break;
             }
             up_to = page.up_to;
         }
-        for entry in &mut stream.entries[stream.next..] {
-            entry.attributes = known.get(&entry.inode).copied();
-        }
+        stream.came_along = stream.entries.iter().map(|entry| known.get(&entry.inode).copied()).collect();
         Ok(())
     }
 
@@ -319,8 +348,9 @@ impl Filesystem {
         };
         let entries = self.page(request, inode, 0, u64::MAX, PAGE.0, plus);
         let (page, parent) = futures::try_join!(entries, parent)?;
-        let Page { entries, end, up_to, whole, fresh } = page;
-        Ok((Stream { entries, next: 0, whole, position: 0, end, up_to, parent: Some(parent) }, fresh))
+        let Page { entries, came_along, end, up_to, own_cookies, fresh } = page;
+        let parent = Some(parent);
+        Ok((Stream { entries, came_along, next: 0, own_cookies, position: 0, end, up_to, parent }, fresh))
     }
 
     /// Entries behind `after`: from memory, or from the cluster.
@@ -333,17 +363,15 @@ impl Filesystem {
         limit: u32,
         plus: bool,
     ) -> Result<Page, ClientError> {
-        let remembered = self.leases.told(|cache, time| {
-            if let Some((entries, end)) = cache.page(inode, after, limit as usize, time) {
-                // Nothing newer is in a listing that is still leased.
-                return Some(Page { entries, end, up_to: u64::MAX, whole: false, fresh: false });
-            }
-            if after > 0 {
-                return None;
-            }
-            // Own changes leave the names known, but not where they are in the cluster's order.
-            let entries = cache.whole_listing(inode, DOT_DOT + 1, WHOLE_MAX, time)?;
-            Some(Page { entries, end: true, up_to: u64::MAX, whole: true, fresh: false })
+        // Own cookies are no place to go on from. Nothing newer is in a listing that is still leased.
+        let remembered = self.leases.told(|cache, time| cache.whole_listing(inode, WHOLE_MAX, time));
+        let remembered = remembered.filter(|whole| after == 0 || !whole.own_cookies).map(|whole| Page {
+            entries: whole.entries,
+            came_along: Vec::new(),
+            end: true,
+            up_to: u64::MAX,
+            own_cookies: whole.own_cookies,
+            fresh: false,
         });
         if let Some(page) = remembered {
             self.leases.hit();
@@ -364,7 +392,9 @@ impl Filesystem {
         let query = Query::ReadDirectory { inode, after, up_to, limit, attributes: plus };
         match self.ask(request, query).await? {
             QueryResult::Entries { entries, end, last_cookie } => {
-                Ok(Page { entries, end, up_to: last_cookie, whole: false, fresh: plus })
+                let came_along = entries.iter().map(|entry| entry.attributes).collect();
+                let entries = Arc::new(entries.iter().map(ListingEntry::from).collect());
+                Ok(Page { entries, came_along, end, up_to: last_cookie, own_cookies: false, fresh: plus })
             }
             _ => Err(unexpected("a question for entries")),
         }

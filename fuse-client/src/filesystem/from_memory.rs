@@ -1,6 +1,7 @@
 //! Answers without a question: what leases allow to be told from memory, on the thread that asks, and
 //! how long the kernel may believe it. `None`: it has to be asked for.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +9,11 @@ use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, OpenMode};
+use cairn_common::protocol::metadata::{Attributes, OpenMode};
 
 use super::Filesystem;
 use super::xattrs::{CAPABILITY, check_name};
-use crate::lease::KnownName;
+use crate::lease::{KnownName, ListingEntries};
 use crate::open_files::Pin;
 
 /// What may be told of a name, and how long the kernel may believe it.
@@ -142,19 +143,22 @@ impl Filesystem {
         if current { ttl } else { Duration::ZERO }
     }
 
-    /// What may be told now of entries of a directory: attributes, and how long the kernel may believe the
-    /// name and them.
-    pub fn tell_entries(&self, directory: InodeId, entries: &[DirectoryEntry]) -> Vec<(Option<Attributes>, Duration)> {
+    /// What may be told now of some entries of a directory: attributes, and how long the kernel may believe
+    /// the name and them.
+    pub fn tell_entries(
+        &self,
+        directory: InodeId,
+        entries: &ListingEntries,
+        places: Range<usize>,
+    ) -> Vec<(Option<Attributes>, Duration)> {
+        let told_of = &entries[places.clone()];
         // Of these more is known than leases tell. A file that a program opens from here on is not told of
         // what it does then: the kernel knows.
-        let in_use = self.files.which_are_in_use(entries.iter().map(|entry| entry.inode));
-        let told = self.leases.told(|cache, time| {
-            let listed = |entry: &DirectoryEntry| cache.listed(directory, &entry.name, entry.inode, time);
-            Some(entries.iter().map(listed).collect())
-        });
-        let mut told: Vec<(Option<Attributes>, Duration)> = told.unwrap_or_default();
+        let in_use = self.files.which_are_in_use(told_of.iter().map(|entry| entry.inode));
+        let told = self.leases.told(|cache, time| Some(cache.listed(directory, entries, places, time)));
+        let mut told = told.unwrap_or_default();
         for place in in_use {
-            let (entry, told) = (&entries[place], &mut told[place]);
+            let (entry, told) = (&told_of[place], &mut told[place]);
             told.0 = self.try_attributes(entry.inode);
             let ttl = told.0.map_or(Duration::ZERO, |shown| self.attribute_ttl_of(&shown));
             told.1 =

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cairn_common::ids::InodeId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::listings::Listings;
@@ -26,7 +26,7 @@ const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(1), Duration::from_mil
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     /// None until it is mounted.
-    notifier: RwLock<Option<Arc<Notifier>>>,
+    notifier: OnceLock<Arc<Notifier>>,
     pub(super) listings: Listings,
     /// Files of which it may have pages that no lease covers, each with a number that no READ of
     /// before has.
@@ -58,17 +58,18 @@ impl Drop for WaitingWrite {
 impl Kernel {
     /// From here on answers may be believed.
     pub(super) fn mounted(&self, notifier: Notifier) {
-        *self.notifier.write() = Some(Arc::new(notifier));
+        let first = self.notifier.set(Arc::new(notifier));
+        debug_assert!(first.is_ok(), "mounted once");
     }
 
     /// Whether it may be told attributes for longer than a moment.
     pub(super) fn may_believe_attributes(&self) -> bool {
-        self.notifier.read().is_some()
+        self.notifier.get().is_some()
     }
 
     /// Whether it may be told names for longer than a moment.
     pub(super) fn may_believe_names(&self) -> bool {
-        self.notifier.read().as_ref().is_some_and(|notifier| notifier.has_epochs())
+        self.notifier.get().is_some_and(|notifier| notifier.has_epochs())
     }
 
     /// How long it may believe attributes, of what leases allow. To be asked after those: READs that come
@@ -123,7 +124,7 @@ impl Kernel {
     }
 
     fn notifier(&self) -> Option<Arc<Notifier>> {
-        self.notifier.read().clone()
+        self.notifier.get().cloned()
     }
 
     async fn tell_names(&self, notifier: &Notifier, directory: InodeId) -> io::Result<()> {

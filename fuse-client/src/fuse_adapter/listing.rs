@@ -44,7 +44,7 @@ impl Listing {
         };
         let listed = self.believed.filesystem().list_for_kernel(caller, self.handle, after, telling, |entry| {
             let (attr, ttl) = self.told(entry);
-            let name = OsStr::from_bytes(&entry.name);
+            let name = OsStr::from_bytes(entry.name);
             let has_room = !reply.add(attr.ino, entry.cookie, name, &ttl, &attr, Generation(0));
             believes |= has_room && !ttl.is_zero();
             has_room
@@ -57,7 +57,7 @@ impl Listing {
     }
 
     /// What the kernel is told of an entry, and for how long it may believe it.
-    fn told(&self, entry: &ListedEntry) -> (FileAttr, Duration) {
+    fn told(&self, entry: &ListedEntry<'_>) -> (FileAttr, Duration) {
         match &entry.attributes {
             // The kernel takes one lifetime for name and attributes.
             Some(attributes) => (file_attr(attributes), self.believed.entry(entry.inode, entry.ttl)),

@@ -394,7 +394,7 @@ impl fuser::Filesystem for FuseAdapter {
         let work = async move {
             let listed = filesystem
                 .list(caller, fh.0, offset, false, |entry| {
-                    let name = OsStr::from_bytes(&entry.name);
+                    let name = OsStr::from_bytes(entry.name);
                     !reply.add(INodeNo(entry.inode.0), entry.cookie, file_type(entry.kind), name)
                 })
                 .await;

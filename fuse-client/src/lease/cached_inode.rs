@@ -1,6 +1,7 @@
 //! What is known of one leased inode. Everything here falls with the inode's lease.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_common::extent::{Extent, ExtentContent};
@@ -8,15 +9,14 @@ use cairn_common::ids::{CommitSequence, DataVersion, InodeId};
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, NodeKind};
 
+use super::listing::{FIRST_COOKIE, Listing, ListingEntries, ListingEntry, WholeListing};
+
 /// Extended attributes that are remembered of one inode.
 const XATTRS_MAX: usize = 32;
 /// Longest value of one that is remembered, in bytes.
 const XATTR_VALUE_MAX_BYTES: usize = 1024;
 /// Extents that are remembered of one file.
 pub const EXTENTS_MAX: usize = 32;
-
-/// A longer listing is not remembered.
-const LISTING_MAX: usize = 1 << 16;
 
 /// What is known of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,20 +43,15 @@ pub(super) struct CachedInode {
     names: BTreeMap<Name, Option<InodeId>>,
     /// Names that are not in `names` do not exist.
     complete: bool,
+    /// Shows what `names` does, if it is complete.
     listing: Option<Listing>,
+    /// What `names` shows, in its order, if it was asked for: own changes leave the names known, but not
+    /// where they are in the cluster's order.
+    numbered: Option<ListingEntries>,
     /// Version of the pages that the kernel keeps.
     pub(super) pages_of: Option<DataVersion>,
     /// Used since the last look of the eviction.
     pub(super) used: bool,
-}
-
-/// Entries of a directory by cookie, as far as they were read in one go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Listing {
-    entries: BTreeMap<u64, (Name, InodeId, NodeKind)>,
-    /// Read up to here.
-    position: u64,
-    end: bool,
 }
 
 impl CachedInode {
@@ -79,10 +74,14 @@ impl CachedInode {
     /// Answers how many names more are known now.
     pub(super) fn set_name(&mut self, name: Name, inode: Option<InodeId>) -> isize {
         let before = self.names.len();
-        if inode.is_none() && self.complete {
-            self.names.remove(&name);
+        let known = if inode.is_none() && self.complete {
+            self.names.remove(&name)
         } else {
-            self.names.insert(name, inode);
+            // A name that is not known and one that is known to be absent are listed alike.
+            self.names.insert(name, inode)
+        };
+        if known.flatten() != inode {
+            self.forget_listing();
         }
         self.names.len() as isize - before as isize
     }
@@ -90,6 +89,7 @@ impl CachedInode {
     /// Nothing is known of the name any more.
     pub(super) fn forget_name(&mut self, name: &Name) -> isize {
         self.complete = false;
+        self.forget_listing();
         if self.names.remove(name).is_some() { -1 } else { 0 }
     }
 
@@ -101,12 +101,12 @@ impl CachedInode {
     pub(super) fn set_empty(&mut self) {
         self.names.clear();
         self.complete = true;
-        self.listing = Some(Listing { end: true, position: u64::MAX, ..Listing::default() });
+        (self.listing, self.numbered) = (Some(Listing::empty()), None);
     }
 
     /// The entries are not those of the last listing any more; names stay known.
     pub(super) fn forget_listing(&mut self) {
-        self.listing = None;
+        (self.listing, self.numbered) = (None, None);
     }
 
     /// Takes in a page that follows `after`, if it continues what is known. Answers how many names more
@@ -115,25 +115,36 @@ impl CachedInode {
         if after == 0 {
             self.listing = Some(Listing::default());
         }
-        let Some(listing) = self.listing.as_mut().filter(|listing| !listing.end && listing.position == after) else {
-            return 0;
-        };
-        for entry in entries {
-            listing.entries.insert(entry.cookie, (entry.name.clone(), entry.inode, entry.kind));
-            listing.position = entry.cookie;
-        }
-        listing.end = end;
-        if listing.entries.len() > LISTING_MAX {
-            self.listing = None;
-            return 0;
-        }
-        if !end {
-            return 0;
+        let Some(listing) = self.listing.as_mut() else { return 0 };
+        match listing.add_page(after, entries, end) {
+            None => {
+                self.listing = None;
+                return 0;
+            }
+            Some(false) => return 0,
+            Some(true) => {}
         }
         let before = self.names.len();
         self.complete = true;
-        self.names = listing.entries.values().map(|(name, inode, _)| (name.clone(), Some(*inode))).collect();
+        self.numbered = None;
+        let all = listing.whole().into_iter().flat_map(|entries| entries.iter());
+        self.names = all.map(|entry| (entry.name.clone(), Some(entry.inode))).collect();
         self.names.len() as isize - before as isize
+    }
+
+    /// All entries, in the cluster's order or with cookies of their own, if that is known without a look
+    /// at other inodes.
+    pub(super) fn whole_listing(&self) -> Option<WholeListing> {
+        let listing = self.listing.as_ref().and_then(Listing::whole);
+        let own_cookies = listing.is_none();
+        let entries = listing.or(self.numbered.as_ref())?.clone();
+        Some(WholeListing { entries, own_cookies })
+    }
+
+    /// Whether these entries are all, and as they are now.
+    pub(super) fn is_whole(&self, entries: &ListingEntries) -> bool {
+        let listing = self.listing.as_ref().and_then(Listing::whole);
+        [listing, self.numbered.as_ref()].into_iter().flatten().any(|known| Arc::ptr_eq(known, entries))
     }
 
     /// All names that exist, when that is known and they are not more than `most`.
@@ -144,23 +155,11 @@ impl CachedInode {
         Some(self.names.iter().filter_map(|(name, inode)| Some((name.clone(), (*inode)?))).collect())
     }
 
-    /// Entries behind a cookie, when the whole listing is known; with it, whether these are the last.
-    pub(super) fn page(&self, after: u64, limit: usize) -> Option<(Vec<DirectoryEntry>, bool)> {
-        let listing = self.listing.as_ref().filter(|listing| listing.end)?;
-        let behind = listing.entries.range(after + 1..);
-        let entries: Vec<_> = behind
-            .clone()
-            .take(limit)
-            .map(|(cookie, (name, inode, kind))| DirectoryEntry {
-                name: name.clone(),
-                inode: *inode,
-                kind: *kind,
-                cookie: *cookie,
-                attributes: None,
-            })
-            .collect();
-        let end = entries.len() < limit || behind.count() == entries.len();
-        Some((entries, end))
+    /// Gives names that exist cookies in their order. They must be all of [`Self::all_names`].
+    pub(super) fn number(&mut self, names: Vec<(Name, InodeId)>, kinds: Vec<NodeKind>) -> ListingEntries {
+        let numbered = (FIRST_COOKIE..).zip(names).zip(kinds);
+        let entry = |((cookie, (name, inode)), kind)| ListingEntry { cookie, name, inode, kind };
+        self.numbered.insert(Arc::new(numbered.map(entry).collect())).clone()
     }
 
     /// A value, or that there is none.

@@ -6,7 +6,7 @@
 //! told while the horizon is ahead and no own change is at work on it. A recall drops it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +14,12 @@ use cairn_common::client::LeaseTime;
 use cairn_common::extent::Extent;
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
 use cairn_common::name::Name;
-use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, LeaseGrant};
+use cairn_common::protocol::metadata::{Attributes, LeaseGrant};
 
 use super::busy::Busy;
 use super::cached_inode::{CachedInode, KnownName};
 use super::fact::Fact;
+use super::listing::{ListingEntries, WholeListing};
 use super::questions::{Question, Questions};
 
 /// Kernel caches end so much before the leases that cover them.
@@ -297,55 +298,50 @@ impl LeaseCache {
         (known == version).then(|| extents.to_vec())
     }
 
-    /// At most `limit` entries of a directory behind a cookie, with their attributes where those may be
-    /// told, and whether these are the last. `None` unless the whole listing is known.
-    pub fn page(
-        &mut self,
-        inode: InodeId,
-        after: u64,
-        limit: usize,
-        time: &LeaseTime,
-    ) -> Option<(Vec<DirectoryEntry>, bool)> {
-        let (mut entries, end) = self.told(inode, time)?.page(after, limit)?;
-        for entry in &mut entries {
-            entry.attributes = self.attributes(entry.inode, time);
+    /// All entries of a directory, if all are known. Where the cluster's cookies are not known, they are
+    /// numbered, if they are at most `most`.
+    pub fn whole_listing(&mut self, directory: InodeId, most: usize, time: &LeaseTime) -> Option<WholeListing> {
+        let cached = self.told(directory, time)?;
+        if let Some(whole) = cached.whole_listing() {
+            return Some(whole);
         }
-        Some((entries, end))
+        let names = cached.all_names(most)?;
+        // What they are is known from the attributes.
+        let kinds: Option<_> = names.iter().map(|(_, inode)| Some(self.attributes(*inode, time)?.kind)).collect();
+        let entries = self.told(directory, time)?.number(names, kinds?);
+        Some(WholeListing { entries, own_cookies: true })
     }
 
-    /// All entries of a directory, in the order of their names and numbered from `first_cookie` on, if all
-    /// are known and are at most `most`.
-    pub fn whole_listing(
-        &mut self,
-        directory: InodeId,
-        first_cookie: u64,
-        most: usize,
-        time: &LeaseTime,
-    ) -> Option<Vec<DirectoryEntry>> {
-        let names = self.told(directory, time)?.all_names(most)?;
-        let entry = |(cookie, (name, inode)): (u64, (Name, InodeId))| {
-            // What they are is known from the attributes.
-            let kind = self.attributes(inode, time)?.kind;
-            Some(DirectoryEntry { name, inode, kind, cookie, attributes: None })
-        };
-        (first_cookie..).zip(names).map(entry).collect()
-    }
-
-    /// Attributes of an entry, if they may be told, and how long the kernel may believe the name and
-    /// them; zero: not at all.
+    /// Of some entries of a directory: attributes, if they may be told, and how long the kernel may believe
+    /// the name and them; zero: not at all.
     pub fn listed(
         &mut self,
         directory: InodeId,
-        name: &Name,
-        inode: InodeId,
+        entries: &ListingEntries,
+        places: Range<usize>,
         time: &LeaseTime,
-    ) -> (Option<Attributes>, Duration) {
-        let Some(attributes) = self.attributes(inode, time) else { return (None, Duration::ZERO) };
-        let ttl = self.name_ttl(directory, name, KnownName::Present(inode), time);
-        if !ttl.is_zero() {
-            self.tell(inode, time).0 = time.horizon;
+    ) -> Vec<(Option<Attributes>, Duration)> {
+        let ttl = time.shared_left().saturating_sub(KERNEL_MARGIN);
+        // A name by name is not needed then.
+        let is_whole = self.busy_names.is_empty()
+            && self.is_valid(time)
+            && self.inodes.get(&directory).is_some_and(|cached| cached.is_whole(entries));
+        let mut believes_names = false;
+        let listed = entries[places].iter().map(|entry| {
+            let Some(attributes) = self.attributes(entry.inode, time) else { return (None, Duration::ZERO) };
+            let stands = is_whole || self.name(directory, &entry.name, time) == Some(KnownName::Present(entry.inode));
+            if ttl.is_zero() || !stands {
+                return (Some(attributes), Duration::ZERO);
+            }
+            believes_names = true;
+            self.tell(entry.inode, time).0 = time.horizon;
+            (Some(attributes), ttl)
+        });
+        let listed = listed.collect();
+        if believes_names {
+            self.tell(directory, time).1 = time.horizon;
         }
-        (Some(attributes), ttl)
+        listed
     }
 
     /// How long the kernel may believe attributes that it is given now; zero: not at all.

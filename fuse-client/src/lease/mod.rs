@@ -11,6 +11,7 @@ mod cached_inode;
 mod exclusive;
 mod fact;
 mod lease_cache;
+mod listing;
 mod own_change;
 mod questions;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub use cached_inode::{EXTENTS_MAX, KnownName};
 pub use exclusive::{Exclusive, Grant};
 pub use fact::Fact;
 pub use lease_cache::{CacheLimits, LeaseCache, Told};
+pub use listing::{ListingEntries, ListingEntry, WholeListing};
 pub use own_change::{NameEffect, OwnChange, Touch};
 pub use questions::Question;

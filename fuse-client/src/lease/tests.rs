@@ -202,7 +202,8 @@ fn names_in_an_own_new_directory_are_all_known() {
     assert_eq!(cache.name(DIRECTORY, &name("new"), &time()), Some(KnownName::Present(new)));
     assert_eq!(cache.name(DIRECTORY, &name("other"), &time()), None);
     assert_eq!(cache.name(new, &name("x"), &time()), Some(KnownName::Absent));
-    assert_eq!(cache.page(new, 0, 10, &time()), Some((Vec::new(), true)));
+    let nothing = WholeListing { entries: ListingEntries::default(), own_cookies: false };
+    assert_eq!(cache.whole_listing(new, 0, &time()), Some(nothing));
     assert_eq!(cache.xattr(new, b"user.x", &time()), Some(None));
     assert_eq!(cache.parent(new, &time()), Some(DIRECTORY));
     let change = cache.begin(Touch { inodes: vec![new], names: vec![(new, name("x"))] });
@@ -212,23 +213,33 @@ fn names_in_an_own_new_directory_are_all_known() {
     cache.made(change, &effects(2, vec![new, FILE], vec![attributes(new, 1), attributes(FILE, 0)]), names);
     assert_eq!(cache.name(new, &name("x"), &time()), Some(KnownName::Present(FILE)));
     assert_eq!(cache.name(new, &name("y"), &time()), Some(KnownName::Absent));
-    assert_eq!(cache.page(new, 0, 10, &time()), None, "the entry's cookie is not known");
-    let entry = DirectoryEntry { name: name("x"), inode: FILE, kind: NodeKind::File, cookie: 7, attributes: None };
-    assert_eq!(cache.whole_listing(new, 7, 1, &time()), Some(vec![entry]), "but it is all there is");
-    assert_eq!(cache.whole_listing(new, 7, 0, &time()), None, "too long");
-    assert_eq!(cache.whole_listing(DIRECTORY, 7, 9, &time()), None, "not all names are known");
-    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (Some(attributes(FILE, 0)), Duration::from_millis(990)));
+    assert_eq!(cache.whole_listing(new, 0, &time()), None, "too long");
+    let entry = ListingEntry { name: name("x"), inode: FILE, kind: NodeKind::File, cookie: 3 };
+    let x = WholeListing { entries: ListingEntries::new(vec![entry.clone()]), own_cookies: true };
+    assert_eq!(cache.whole_listing(new, 1, &time()), Some(x.clone()), "where it is is not known, but it is all");
+    assert_eq!(cache.whole_listing(DIRECTORY, 9, &time()), None, "not all names are known");
+    let ttl = Duration::from_millis(990);
+    let listed = |cache: &mut LeaseCache, entries: &ListingEntries| cache.listed(new, entries, 0..1, &time())[0];
+    assert_eq!(listed(&mut cache, &x.entries), (Some(attributes(FILE, 0)), ttl), "each name by itself");
     let told = Told { attributes: true, names: false };
     assert_eq!(cache.recall(FILE, false, time().now), told, "the kernel was told of it");
-    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (None, Duration::ZERO));
-    assert_eq!(cache.whole_listing(new, 7, 9, &time()), None, "what it is is not known any more");
+    assert_eq!(listed(&mut cache, &x.entries), (None, Duration::ZERO));
+    let shared = cache.whole_listing(new, 9, &time()).expect("kinds do not change").entries;
+    assert_eq!(listed(&mut cache, &shared), (None, Duration::ZERO));
     learn(&mut cache, 3, facts(1));
-    assert_eq!(cache.listed(new, &name("y"), FILE, &time()).1, Duration::ZERO, "the name is not there");
-    assert!(cache.whole_listing(new, 7, 9, &time()).is_some());
+    assert_eq!(listed(&mut cache, &shared), (Some(attributes(FILE, 1)), ttl), "all at once");
+    let other = ListingEntries::new(vec![ListingEntry { name: name("y"), ..entry }]);
+    assert_eq!(listed(&mut cache, &other).1, Duration::ZERO, "the name is not there");
+    let change = cache.begin(Touch { inodes: vec![new], names: vec![(new, name("x"))] });
+    assert_eq!(listed(&mut cache, &shared).1, Duration::ZERO, "the name is being changed");
+    let names = vec![NameEffect::Name(new, name("x"), None)];
+    cache.made(change, &effects(4, vec![new], vec![attributes(new, 2)]), names);
+    assert_eq!(listed(&mut cache, &shared).1, Duration::ZERO, "the listing is of before");
+    assert_eq!(cache.whole_listing(new, 9, &time()).expect("it is empty").entries, ListingEntries::default());
     let told = cache.recall(new, false, time().now);
     assert!(told.names, "the kernel was told of names in it");
-    assert_eq!(cache.listed(new, &name("x"), FILE, &time()), (Some(attributes(FILE, 1)), Duration::ZERO));
-    assert_eq!(cache.whole_listing(new, 7, 9, &time()), None);
+    assert_eq!(cache.whole_listing(new, 9, &time()), None);
+    assert_eq!(listed(&mut cache, &shared), (Some(attributes(FILE, 1)), Duration::ZERO));
 }
 
 #[test]
@@ -280,12 +291,12 @@ fn a_listing_is_complete_when_its_pages_follow_each_other() {
     };
     learn(&mut cache, 1, page(0, &[3, 4], false));
     learn(&mut cache, 1, page(5, &[6], true));
-    assert_eq!(cache.page(DIRECTORY, 0, 10, &time()), None, "a gap");
+    assert_eq!(cache.whole_listing(DIRECTORY, 10, &time()), None, "a gap");
     learn(&mut cache, 1, page(4, &[5], true));
-    let (entries, end) = cache.page(DIRECTORY, 3, 10, &time()).unwrap();
-    assert_eq!(entries.iter().map(|entry| entry.cookie).collect::<Vec<_>>(), [4, 5]);
-    assert!(end && entries[0].attributes.is_none(), "entries need leases of their own");
-    assert!(!cache.page(DIRECTORY, 0, 2, &time()).unwrap().1);
+    let WholeListing { entries, own_cookies } = cache.whole_listing(DIRECTORY, 0, &time()).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.cookie).collect::<Vec<_>>(), [3, 4, 5]);
+    assert!(!own_cookies, "they are the cluster's");
+    assert_eq!(cache.listed(DIRECTORY, &entries, 0..1, &time())[0].0, None, "entries need leases of their own");
     assert_eq!(cache.name(DIRECTORY, &name("zz"), &time()), Some(KnownName::Absent));
 }
 

@@ -207,7 +207,7 @@ impl Mounted {
         let handle = fs.open_directory(directory);
         let mut entries = Vec::new();
         let take = |entry: &cairn_mount::filesystem::directories::ListedEntry| {
-            entries.push((String::from_utf8_lossy(&entry.name).into_owned(), entry.inode));
+            entries.push((String::from_utf8_lossy(entry.name).into_owned(), entry.inode));
             true
         };
         let listed = fs.list(caller(request), handle, 0, false, take).await;

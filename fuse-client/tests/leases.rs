@@ -73,6 +73,56 @@ async fn what_one_mount_uses_alone_costs_no_question() {
     assert_eq!(cluster.opens(), 0, "no open was registered");
 }
 
+/// Names that one call of a listing gives behind `after`, at most so many, with their cookies.
+async fn some_names(filesystem: &Arc<Filesystem>, listing: u64, after: u64, most: usize) -> Vec<(Vec<u8>, u64)> {
+    let mut names = Vec::new();
+    let take = |entry: &cairn_mount::filesystem::directories::ListedEntry<'_>| {
+        let has_room = names.len() < most;
+        if has_room {
+            names.push((entry.name.to_vec(), entry.cookie));
+        }
+        has_room
+    };
+    filesystem.list(caller(), listing, after, true, take).await.unwrap();
+    names
+}
+
+/// All names behind `after`.
+async fn names_behind(filesystem: &Arc<Filesystem>, listing: u64, mut after: u64) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let names = some_names(filesystem, listing, after, 9).await;
+        let Some((_, cookie)) = names.last() else { return all };
+        after = *cookie;
+        all.extend(names.into_iter().map(|(name, _)| name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_began_from_memory_does_not_show_what_was_made_since() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let mut last = InodeId::ROOT;
+    for file in ["x", "y", "z"] {
+        let (inode, handle) = create(&b, file).await;
+        b.release(handle);
+        last = inode;
+    }
+    let listing = a.open_directory(InodeId::ROOT);
+    assert_eq!(names_behind(&a, listing, 0).await.len(), 5, "now all are known");
+    let before = cluster.questions();
+    let begun = some_names(&a, listing, 0, 3).await;
+    assert_eq!(begun.last().map(|(name, _)| &name[..]), Some(&b"x"[..]));
+    assert_eq!(cluster.questions(), before, "from memory");
+    b.unlink(caller(), InodeId::ROOT, name("x")).await.unwrap();
+    let (_, handle) = create(&b, "x").await;
+    b.release(handle);
+    // So that the rest has to be asked for.
+    chmod(&b, last, 0o600).await;
+    let rest = names_behind(&a, listing, begun[2].1).await;
+    assert_eq!(rest, [b"y".to_vec(), b"z".to_vec()], "x is listed once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_on_one_mount_is_seen_on_the_other_at_once() {
     let cluster = Arc::new(FakeCluster::default());

@@ -363,15 +363,19 @@ impl Filesystem {
         limit: u32,
         plus: bool,
     ) -> Result<Page, ClientError> {
-        // Own cookies are no place to go on from. Nothing newer is in a listing that is still leased.
         let remembered = self.leases.told(|cache, time| cache.whole_listing(inode, WHOLE_MAX, time));
-        let remembered = remembered.filter(|whole| after == 0 || !whole.own_cookies).map(|whole| Page {
-            entries: whole.entries,
-            came_along: Vec::new(),
-            end: true,
-            up_to: u64::MAX,
-            own_cookies: whole.own_cookies,
-            fresh: false,
+        let remembered = remembered.and_then(|whole| {
+            let last = whole.entries.last().map_or(DOT_DOT, |entry| entry.cookie);
+            // Own cookies are no place to go on from; and what is newer than the listing stays out of it.
+            let may_go_on = !whole.own_cookies && last <= up_to;
+            (after == 0 || may_go_on).then(|| Page {
+                entries: whole.entries,
+                came_along: Vec::new(),
+                end: true,
+                up_to: last,
+                own_cookies: whole.own_cookies,
+                fresh: false,
+            })
         });
         if let Some(page) = remembered {
             self.leases.hit();

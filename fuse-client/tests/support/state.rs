@@ -419,10 +419,11 @@ impl State {
                 let (size, data_version) = (node.attributes.size, node.attributes.data_version);
                 QueryResult::Extents { extents, complete_to, size, data_version }
             }
-            Query::ReadDirectory { inode, after, limit, attributes, .. } => {
+            Query::ReadDirectory { inode, after, up_to, limit, attributes } => {
                 let all = self.names.range((*inode, first_name())..).take_while(|((parent, _), _)| parent == inode);
+                let last_cookie = all.clone().map(|(_, (_, cookie))| *cookie).max().unwrap_or(2);
                 let mut entries: Vec<_> = all
-                    .filter(|(_, (_, cookie))| cookie > after)
+                    .filter(|(_, (_, cookie))| cookie > after && cookie <= up_to)
                     .map(|((_, name), (child, cookie))| {
                         let node = &self.nodes[child].attributes;
                         let told = *attributes && may_tell(*child);
@@ -440,7 +441,7 @@ impl State {
                 let end = entries.len() <= limit;
                 entries.truncate(limit);
                 about.extend(entries.iter().filter(|entry| entry.attributes.is_some()).map(|entry| entry.inode));
-                QueryResult::Entries { entries, end, last_cookie: u64::MAX }
+                QueryResult::Entries { entries, end, last_cookie }
             }
             Query::Statfs => {
                 let (total_bytes, free_bytes, inodes) = (1 << 40, 1 << 40, self.nodes.len() as u64);

@@ -30,6 +30,7 @@ struct Ban {
 const PURE: &[&str] = &[
     "metadata-server/src/collection/",
     "metadata-server/src/lease/",
+    "metadata-server/src/lock_queue/",
     "metadata-server/src/namespace/",
     "metadata-server/src/placement/",
     "chunk-server/src/collection/",

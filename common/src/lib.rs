@@ -14,6 +14,7 @@ pub mod extent;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod lock_spans;
 pub mod name;
 pub mod partition_table;
 pub mod protocol;

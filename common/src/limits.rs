@@ -53,6 +53,12 @@ pub const EXCLUSIVE_LEASE: Duration = Duration::from_secs(10);
 pub const MAX_LEASES_PER_MESSAGE: usize = 4096;
 /// Shared leases that one session may hold; beyond it none are granted.
 pub const MAX_LEASES_PER_SESSION: usize = 1 << 20;
+/// Locks that one session may hold (ENOLCK beyond it). What an unlock leaves in two pieces may exceed it.
+pub const MAX_LOCKS_PER_SESSION: u64 = 65_536;
+/// Locks that one file may have, of all sessions (ENOLCK beyond it): each new one is compared with them.
+pub const MAX_LOCKS_PER_FILE: usize = 16_384;
+/// Locks that one session may wait for at once (ENOLCK beyond it).
+pub const MAX_LOCK_WAITS_PER_SESSION: usize = 1024;
 /// Slots of a session: the most changes that one mount has under way at once.
 pub const SESSION_SLOTS: u16 = 128;
 /// A call that finds no quorum fails with ETIMEDOUT after this long.

@@ -10,7 +10,8 @@ use cairn_common::block::BlockId;
 use cairn_common::client::{
     Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Placed, Reclaimed, VerifiedRange,
 };
-use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, TableEpoch};
+use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId, TableEpoch};
+use cairn_common::protocol::locks::{LockRequest, LockWait};
 use cairn_common::protocol::metadata::{Mutation, Query};
 use futures::future::BoxFuture;
 
@@ -61,6 +62,18 @@ pub trait Backend: Send + Sync + 'static {
     async fn recall_done(&self, ticket: u64, open: bool) -> Result<(), ClientError>;
     /// Ends the session.
     async fn close(&self, bound: Duration) -> Result<(), ClientError>;
+    /// Waits at most `wait` until nothing is in the way of a lock; to be repeated with the same ticket.
+    async fn await_lock(
+        &self,
+        request: RequestId,
+        ticket: u64,
+        lock: LockRequest,
+        wait: Duration,
+    ) -> Result<LockWait, ClientError>;
+    /// Gives such a wait up.
+    async fn leave_lock_queue(&self, request: RequestId, ticket: u64) -> Result<(), ClientError>;
+    /// The session.
+    fn session(&self) -> SessionId;
     /// Whether the cluster has ended the session: nothing can be written any more.
     fn is_fenced(&self) -> bool;
 }
@@ -141,6 +154,24 @@ impl Backend for Cluster {
 
     async fn close(&self, bound: Duration) -> Result<(), ClientError> {
         self.metadata.close(bound).await
+    }
+
+    async fn await_lock(
+        &self,
+        request: RequestId,
+        ticket: u64,
+        lock: LockRequest,
+        wait: Duration,
+    ) -> Result<LockWait, ClientError> {
+        self.metadata.await_lock(request, ticket, lock, wait).await
+    }
+
+    async fn leave_lock_queue(&self, request: RequestId, ticket: u64) -> Result<(), ClientError> {
+        self.metadata.leave_lock_queue(request, ticket).await
+    }
+
+    fn session(&self) -> SessionId {
+        self.metadata.session()
     }
 
     fn is_fenced(&self) -> bool {

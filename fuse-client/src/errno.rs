@@ -40,6 +40,9 @@ pub fn fs_errno(error: FsError) -> i32 {
         FsError::NoSpace => libc::ENOSPC,
         FsError::NotSupported => libc::EOPNOTSUPP,
         FsError::NoSuchOffset => libc::ENXIO,
+        FsError::Locked => libc::EAGAIN,
+        FsError::Deadlock => libc::EDEADLK,
+        FsError::NoLocks => libc::ENOLCK,
         // Never shown: the mount puts again.
         FsError::PutAgain | FsError::Io => libc::EIO,
     }

@@ -8,6 +8,7 @@ pub mod fuse_adapter;
 pub mod kernel_caches;
 pub mod lease;
 pub mod lease_book;
+pub mod lock_book;
 pub mod open_files;
 pub mod read_path;
 pub mod recent_recalls;

@@ -4,6 +4,7 @@
 
 pub mod collection;
 pub mod lease;
+pub mod lock_queue;
 pub mod namespace;
 pub mod placement;
 pub mod raft;

@@ -26,6 +26,7 @@ use crate::ids::{CommitSequence, DiskId, InodeId, LeaseGeneration, RequestId, Se
 use crate::limits;
 use crate::partition_table::PartitionTable;
 use crate::protocol::FsError;
+use crate::protocol::locks::{LockRequest, LockWait};
 use crate::protocol::metadata::{
     Attributes, ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, MutationResult, Query,
     QueryResult, SessionEvent, Stamp,
@@ -279,6 +280,29 @@ impl MetadataClient {
         self.session.done("answer a recall", RequestId::random(), &message, self.session.channel.deadline()).await
     }
 
+    /// Waits at most `wait` until nothing is in the way of a lock; to be repeated with the same `ticket`
+    /// while the wait goes on.
+    pub async fn await_lock(
+        &self,
+        request: RequestId,
+        ticket: u64,
+        lock: LockRequest,
+        wait: Duration,
+    ) -> Result<LockWait, ClientError> {
+        let wait_ms = wait.as_millis() as u32;
+        let message = MetadataRequest::AwaitLock { session: self.session.id, ticket, lock, wait_ms };
+        match self.session.call("wait for a lock", request, &message, self.session.channel.deadline()).await? {
+            MetadataReply::LockWait(wait) => Ok(wait),
+            other => Err(unexpected("wait for a lock", &other)),
+        }
+    }
+
+    /// Gives a wait up.
+    pub async fn leave_lock_queue(&self, request: RequestId, ticket: u64) -> Result<(), ClientError> {
+        let message = MetadataRequest::LeaveLockQueue { session: self.session.id, ticket };
+        self.session.done("give a wait up", request, &message, self.session.channel.deadline()).await
+    }
+
     /// Ends the session within `bound`; its open files are released. Nothing works afterwards.
     pub async fn close(&self, bound: Duration) -> Result<(), ClientError> {
         self.session.closed.store(true, Ordering::Release);
@@ -389,6 +413,7 @@ pub(super) fn unexpected(what: &str, reply: &MetadataReply) -> ClientError {
         MetadataReply::Events(_) => "Events",
         MetadataReply::Table(_) => "Table",
         MetadataReply::Done => "Done",
+        MetadataReply::LockWait(_) => "LockWait",
     };
     ClientError::Protocol { reason: format!("{what}: the server answered {kind}") }
 }

@@ -74,6 +74,15 @@ pub enum FsError {
     /// EIO: bytes that no replica could give, or a state that must not be.
     #[error("input/output error")]
     Io,
+    /// EAGAIN: somebody else holds a lock that is in the way.
+    #[error("locked by another")]
+    Locked,
+    /// EDEADLK: those who hold what a lock waits for wait for its owner.
+    #[error("waiting would be for ever: those in the way wait for this owner")]
+    Deadlock,
+    /// ENOLCK: too many locks, or too many that wait for one.
+    #[error("no locks available")]
+    NoLocks,
 }
 
 /// Why a server did not carry a request out. Nothing was changed, except where said.

@@ -15,6 +15,7 @@ use crate::ids::{
 use crate::name::Name;
 use crate::partition_table::PartitionTable;
 use crate::protocol::FsError;
+use crate::protocol::locks::{HeldLock, LockOwner, LockRange, LockRequest, LockWait};
 
 /// A request of a mount. Answered by [`MetadataReply`] or a `ServiceError`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,26 @@ pub enum MetadataRequest {
     ReportDamage {
         /// Blocks and the disks that failed to give them.
         damaged: Vec<(BlockId, DiskId)>,
+    },
+    /// Waits until nothing is in the way of a lock that was refused; it is then asked for again. Those who
+    /// wait go in the order of their coming. Volatile: a new leader learns of a wait when it is told again.
+    /// Answer: `LockWait`, after `wait_ms` at the latest.
+    AwaitLock {
+        /// The session.
+        session: SessionId,
+        /// Names the wait: 1 or more, never used twice by a session. Repeated while the wait goes on.
+        ticket: u64,
+        /// What is waited for.
+        lock: LockRequest,
+        /// Longest wait, in milliseconds.
+        wait_ms: u32,
+    },
+    /// A wait is given up. Answer: `Done`.
+    LeaveLockQueue {
+        /// The session.
+        session: SessionId,
+        /// The wait.
+        ticket: u64,
     },
 }
 
@@ -303,6 +324,27 @@ pub enum Mutation {
         /// Length of both, in bytes.
         length: u64,
     },
+    /// Locks a range of a file for an owner: what that owner has there is replaced, so that a lock is
+    /// upgraded or downgraded. Result: `Done`, or `LockRefused` while somebody else's is in the way; a lock
+    /// of flock(2) that was to become another kind is then lost, as on Linux. Errors: `NoLocks`, `Invalid`.
+    SetLock {
+        /// What is asked for.
+        lock: LockRequest,
+        /// The wait that this ends, if it does; 0 for a caller that does not wait.
+        ticket: u64,
+        /// The leader sets this: another waits, came before, and has a right to it. Result: `LockRefused`.
+        behind: bool,
+    },
+    /// Unlocks a range of a file for owners; what they do not hold is ignored. Result: `Done`, also for a
+    /// file that is gone.
+    Unlock {
+        /// The file.
+        inode: InodeId,
+        /// Whose.
+        owners: Vec<LockOwner>,
+        /// Which bytes.
+        range: LockRange,
+    },
 }
 
 /// How a file is opened.
@@ -438,6 +480,14 @@ pub enum Query {
         /// The directory.
         inode: InodeId,
     },
+    /// A lock that is in the way of one that a session could ask for: the one with the lowest start.
+    /// Answer: `Lock`.
+    LockInTheWay {
+        /// The session; its own locks of the same owner are not in the way.
+        session: SessionId,
+        /// What it could ask for.
+        lock: LockRequest,
+    },
 }
 
 /// What kind of thing an inode is.
@@ -559,6 +609,8 @@ pub enum MutationResult {
         /// `MAX_EXTENTS_PER_MESSAGE` extents: the rest is to be asked for again.
         done: u64,
     },
+    /// A lock of somebody else is in the way.
+    LockRefused,
 }
 
 /// Answer of a read.
@@ -592,6 +644,8 @@ pub enum QueryResult {
     Names(Vec<Bytes>),
     /// Space.
     Statfs(Statfs),
+    /// A lock that somebody holds, if there is one.
+    Lock(Option<HeldLock>),
 }
 
 /// Something that a mount must do.
@@ -697,4 +751,6 @@ pub enum MetadataReply {
     Table(Option<PartitionTable>),
     /// Nothing to tell.
     Done,
+    /// What has become of waiting for a lock.
+    LockWait(LockWait),
 }

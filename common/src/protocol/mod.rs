@@ -6,6 +6,7 @@ pub mod admin;
 pub mod chunk;
 pub mod chunk_control;
 pub mod errors;
+pub mod locks;
 pub mod metadata;
 
 pub use errors::{FsError, ServiceError};

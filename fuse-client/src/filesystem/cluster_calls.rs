@@ -17,7 +17,7 @@ use crate::open_files::OpenFiles;
 impl Filesystem {
     /// A linearizable read. What it tells is remembered as far as leases come with it.
     pub(crate) async fn ask(&self, request: RequestId, query: Query) -> Result<QueryResult, ClientError> {
-        let lease = !matches!(query, Query::Statfs);
+        let lease = !matches!(query, Query::Statfs | Query::LockInTheWay { .. });
         let asking = self.leases.ask();
         let answer = self.backend.query(request, query.clone(), lease).await?;
         asking.answered(&query, &answer);
@@ -101,7 +101,9 @@ impl Filesystem {
             Mutation::Open { .. }
             | Mutation::AcquireExclusive { .. }
             | Mutation::GiveUpExclusive { .. }
-            | Mutation::Release { .. } => false,
+            | Mutation::Release { .. }
+            | Mutation::SetLock { .. }
+            | Mutation::Unlock { .. } => false,
         }
     }
 }

@@ -262,8 +262,10 @@ impl Filesystem {
     }
 
     /// The last descriptor of an open is gone.
-    pub fn release(&self, handle: u64) {
-        self.handles.remove(handle);
+    pub fn release(self: &Arc<Self>, handle: u64) {
+        if let Some(closed) = self.handles.remove(handle) {
+            self.release_locks(closed.file().inode, handle);
+        }
     }
 
     /// Files that programs have open.

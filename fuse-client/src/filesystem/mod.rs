@@ -6,6 +6,7 @@ mod cluster_calls;
 pub mod directories;
 pub mod files;
 pub mod from_memory;
+pub mod locks;
 pub mod names;
 pub mod ranges;
 mod recalls;
@@ -30,6 +31,7 @@ use crate::backend::Backend;
 use crate::filesystem::directories::DirectoryHandle;
 use crate::kernel_caches::{KernelCaches, NoKernel};
 use crate::lease_book::LeaseBook;
+use crate::lock_book::LockBook;
 use crate::open_files::{FileHandle, HandleTable, OpenFiles, releaser};
 use crate::read_path::block_reader::BlockReader;
 use crate::recent_recalls::RecentRecalls;
@@ -60,6 +62,7 @@ pub struct Filesystem {
     pub(crate) uploads: Semaphore,
     pub(crate) blocks: Arc<BlockReader>,
     pub(crate) leases: Arc<LeaseBook>,
+    pub(crate) locks: Arc<LockBook>,
     kernel: RwLock<Arc<dyn KernelCaches>>,
     pub(crate) recent_recalls: RecentRecalls,
     /// Tickets of recalls that are being obeyed.
@@ -87,6 +90,7 @@ impl Filesystem {
             blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),
             runtime: Handle::current(),
             leases,
+            locks: Arc::default(),
             kernel: RwLock::new(Arc::new(NoKernel)),
             recent_recalls: RecentRecalls::default(),
             recalls: Mutex::default(),

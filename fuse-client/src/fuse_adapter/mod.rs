@@ -3,11 +3,13 @@
 //! and none blocks the threads that read the kernel's queue. Semantics live in the core.
 
 mod believed;
+mod caller_task;
 mod convert;
 mod dispatch;
 mod kernel;
 mod listing;
 mod listings;
+mod locks;
 mod meters;
 pub mod mount;
 pub mod notifier;

@@ -10,18 +10,21 @@ use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::protocol::FsError;
+use cairn_common::protocol::locks::LockRange;
 use cairn_common::protocol::metadata::{AttributeChanges, NewNode, RenameMode};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::caller_task::CallerTask;
 use super::convert::{
     allocate_mode, bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode,
 };
 use super::dispatch::finish;
+use super::locks::AskedLock;
 use super::replies::{fopen_flags, reply_attr, reply_empty, reply_lookup, reply_made, reply_told, reply_xattr};
 use super::unmounting::bounded_for_unmount;
 use super::{FuseAdapter, caller, fuse_errno, meters};
@@ -40,8 +43,10 @@ const SMALL_READ_BYTES: u64 = 128 << 10;
 /// Bytes of a page of the kernel's, at least.
 const PAGE_BYTES: u64 = 4096;
 /// Capabilities that are asked for where the kernel has them. Not among them, on purpose: the
-/// writeback cache and every form of caching that no lease ends, locks, and what fuser 0.18 breaks.
-const CAPABILITIES: [InitFlags; 7] = [
+/// writeback cache and every form of caching that no lease ends, and what fuser 0.18 breaks.
+const CAPABILITIES: [InitFlags; 9] = [
+    InitFlags::FUSE_POSIX_LOCKS,
+    InitFlags::FUSE_FLOCK_LOCKS,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -53,6 +58,17 @@ const CAPABILITIES: [InitFlags; 7] = [
 
 fn inode(number: INodeNo) -> InodeId {
     InodeId(number.0)
+}
+
+fn asked_lock(
+    req: &Request,
+    (ino, fh): (INodeNo, FileHandle),
+    owner: LockOwner,
+    (start, end): (u64, u64),
+    pid: u32,
+) -> AskedLock {
+    let (task, range) = (CallerTask(req.pid()), LockRange { start, end });
+    AskedLock { task, inode: inode(ino), handle: fh.0, kernel_owner: owner.0, range, pid }
 }
 
 /// Checks a name, or replies with its error and leaves.
@@ -352,11 +368,26 @@ impl fuser::Filesystem for FuseAdapter {
         });
     }
 
-    fn flush(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
+        let (begun, ino) = (Instant::now(), inode(ino));
+        let has_locks = self.filesystem.closes_locks(ino, lock_owner.0);
+        if !has_locks && self.filesystem.handle(fh.0).is_ok_and(|handle| !handle.writable) {
+            meters::count("flush", true, begun.elapsed());
+            return reply.ok();
+        }
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
         let work = async move {
-            let handle = filesystem.handle(fh.0)?;
-            filesystem.flush(request, &handle).await
+            let flush = async {
+                let handle = filesystem.handle(fh.0)?;
+                filesystem.flush(request, &handle).await
+            };
+            let unlock = async {
+                if has_locks {
+                    filesystem.close_locks(request, ino, lock_owner.0).await;
+                }
+            };
+            // Locks go also if the bytes cannot.
+            futures::join!(flush, unlock).0
         };
         self.run("flush", request, work, |result| reply_empty(reply, result));
     }
@@ -501,6 +532,37 @@ impl fuser::Filesystem for FuseAdapter {
             Ok(offset) => reply.offset(offset as i64),
             Err(errno) => reply.error(errno),
         });
+    }
+
+    fn getlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        self.get_lock(asked_lock(req, (ino, fh), lock_owner, (start, end), pid), typ, reply);
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.set_lock(asked_lock(req, (ino, fh), lock_owner, (start, end), pid), typ, sleep, reply);
     }
 
     fn ioctl(

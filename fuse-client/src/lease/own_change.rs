@@ -83,8 +83,11 @@ impl Touch {
             | Mutation::RemoveXattr { inode, .. }
             | Mutation::Allocate { inode, .. }
             | Mutation::CopyRange { inode, .. } => touch.inodes.push(*inode),
-            // Registrations and leases only.
-            Mutation::GiveUpExclusive { .. } | Mutation::Release { .. } => {}
+            // Registrations, leases and locks only.
+            Mutation::GiveUpExclusive { .. }
+            | Mutation::Release { .. }
+            | Mutation::SetLock { .. }
+            | Mutation::Unlock { .. } => {}
         }
         touch.inodes.sort_unstable();
         touch.inodes.dedup();

@@ -14,6 +14,7 @@ use cairn_common::codec;
 use cairn_common::ids::{CommitSequence, InodeId, LeaseGeneration, PoolId, SessionEpoch, SessionId, TableEpoch};
 use cairn_common::partition_table::PartitionTable;
 use cairn_common::protocol::ServiceError;
+use cairn_common::protocol::locks::LockWait;
 use cairn_common::protocol::metadata::{
     ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, SessionEvent,
 };
@@ -238,6 +239,14 @@ impl FakeCluster {
                 MetadataReply::Done
             }
             MetadataRequest::ReportDamage { .. } => MetadataReply::Done,
+            MetadataRequest::AwaitLock { session, lock, .. } => {
+                let is_busy = self.state.lock().locks.in_the_way(session, &lock).is_some();
+                if is_busy {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                MetadataReply::LockWait(if is_busy { LockWait::Busy } else { LockWait::Free })
+            }
+            MetadataRequest::LeaveLockQueue { .. } => MetadataReply::Done,
         })
     }
 
@@ -451,6 +460,8 @@ fn session_of(message: &MetadataRequest) -> Option<SessionId> {
         | MetadataRequest::Reclaim { session, .. }
         | MetadataRequest::ReturnLeases { session, .. }
         | MetadataRequest::PollEvents { session, .. }
+        | MetadataRequest::AwaitLock { session, .. }
+        | MetadataRequest::LeaveLockQueue { session, .. }
         | MetadataRequest::RecallDone { session, .. } => Some(*session),
         MetadataRequest::Mutate { stamp, .. } => Some(stamp.session),
         _ => None,

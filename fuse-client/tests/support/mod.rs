@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 mod leader;
+mod locks;
 mod state;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use cairn_common::client::{
 use cairn_common::clock::SystemClock;
 use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId, TableEpoch};
 use cairn_common::name::Name;
+use cairn_common::protocol::locks::{LockRequest, LockWait};
 use cairn_common::protocol::metadata::{Mutation, Query};
 use cairn_mount::backend::Backend;
 use cairn_mount::filesystem::files::OpenOptions;
@@ -129,6 +131,24 @@ impl Backend for FakeBackend {
 
     async fn close(&self, bound: Duration) -> Result<(), ClientError> {
         self.metadata.close(bound).await
+    }
+
+    async fn await_lock(
+        &self,
+        request: RequestId,
+        ticket: u64,
+        lock: LockRequest,
+        wait: Duration,
+    ) -> Result<LockWait, ClientError> {
+        self.metadata.await_lock(request, ticket, lock, wait).await
+    }
+
+    async fn leave_lock_queue(&self, request: RequestId, ticket: u64) -> Result<(), ClientError> {
+        self.metadata.leave_lock_queue(request, ticket).await
+    }
+
+    fn session(&self) -> SessionId {
+        self.metadata.session()
     }
 
     fn is_fenced(&self) -> bool {

@@ -15,6 +15,8 @@ use cairn_common::protocol::metadata::{
     QueryResult, Statfs, TimeChange,
 };
 
+use super::locks::Locks;
+
 pub(crate) struct State {
     pub(crate) names: BTreeMap<(InodeId, Name), (InodeId, u64)>,
     pub(crate) nodes: BTreeMap<InodeId, Node>,
@@ -22,6 +24,7 @@ pub(crate) struct State {
     pub(crate) opens: BTreeSet<(InodeId, SessionId, OpenMode)>,
     pub(crate) exclusive: BTreeMap<InodeId, SessionId>,
     pub(crate) opens_sent: u32,
+    pub(crate) locks: Locks,
     next: u64,
     clock: u32,
 }
@@ -43,6 +46,7 @@ impl Default for State {
             opens: BTreeSet::new(),
             exclusive: BTreeMap::new(),
             opens_sent: 0,
+            locks: Locks::default(),
             next: 1,
             clock: 0,
         };
@@ -125,7 +129,11 @@ impl State {
             | Mutation::RemoveXattr { inode, .. }
             | Mutation::Allocate { inode, .. }
             | Mutation::CopyRange { inode, .. } => drop(touched.insert(*inode)),
-            Mutation::Open { .. } | Mutation::GiveUpExclusive { .. } | Mutation::Release { .. } => {}
+            Mutation::Open { .. }
+            | Mutation::GiveUpExclusive { .. }
+            | Mutation::Release { .. }
+            | Mutation::SetLock { .. }
+            | Mutation::Unlock { .. } => {}
         }
         let last = last.filter(|inode| self.nodes.get(inode).is_some_and(|node| node.attributes.links == 1));
         (touched, last)
@@ -212,6 +220,11 @@ impl State {
             }
             Mutation::GiveUpExclusive { inodes } => {
                 self.exclusive.retain(|inode, holder| *holder != session || !inodes.contains(inode));
+                MutationResult::Done
+            }
+            Mutation::SetLock { lock, .. } => self.locks.set(session, &lock),
+            Mutation::Unlock { inode, owners, range } => {
+                self.locks.unlock(session, inode, &owners, range);
                 MutationResult::Done
             }
             Mutation::Release { opens } => {
@@ -443,6 +456,7 @@ impl State {
                 about.extend(entries.iter().filter(|entry| entry.attributes.is_some()).map(|entry| entry.inode));
                 QueryResult::Entries { entries, end, last_cookie }
             }
+            Query::LockInTheWay { session, lock } => QueryResult::Lock(self.locks.in_the_way(*session, lock)),
             Query::Statfs => {
                 let (total_bytes, free_bytes, inodes) = (1 << 40, 1 << 40, self.nodes.len() as u64);
                 QueryResult::Statfs(Statfs { total_bytes, free_bytes, inodes })
@@ -461,7 +475,7 @@ impl State {
             | Query::Xattrs { inode }
             | Query::Extents { inode, .. }
             | Query::ReadDirectory { inode, .. } => vec![*inode],
-            Query::Statfs => Vec::new(),
+            Query::Statfs | Query::LockInTheWay { .. } => Vec::new(),
         }
     }
 

@@ -47,7 +47,7 @@ pub enum Action {
         /// Slots that it gets.
         slots: u16,
     },
-    /// Ends a session (closed, expired or evicted): its opens, slots and record go, and files that
+    /// Ends a session (closed, expired or evicted): its locks, opens, slots and record go, and files that
     /// only it kept. Outcome: `Done`, also if it is gone already.
     EndSession {
         /// The session.

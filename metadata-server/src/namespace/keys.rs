@@ -6,6 +6,7 @@
 
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::ids::{ChunkNodeId, DiskId, DiskUuid, Incarnation, InodeId, PoolId, SessionId, SlotId, VolumeId};
+use cairn_common::protocol::locks::{LockKind, LockOwner};
 
 use crate::storage::StorageError;
 
@@ -46,6 +47,10 @@ pub(crate) enum Table {
     Garbage = 0x19,
     /// `{inode}` → the session that holds the file exclusively; it has the file open for writing.
     Exclusive = 0x1a,
+    /// `{inode}{session}{kind u8}{owner u64}{start u64}` → lock.
+    Lock = 0x1b,
+    /// `{session}{inode}` → how many locks the session has on the file.
+    SessionLock = 0x1c,
     /// Cluster-wide: `{pool u16}{hash}{volume}{inode}{offset}`: which extents use a block.
     Backref = 0x20,
     /// Cluster-wide: `{pool u16}{hash}{disk u32}`: replicas that repair must make.
@@ -54,6 +59,8 @@ pub(crate) enum Table {
     Session = 0x30,
     /// Cluster-wide: `{session}{slot u16}` → last sequence and outcome.
     Slot = 0x31,
+    /// Cluster-wide: `{session}` → how many locks the session has.
+    LockCount = 0x32,
     /// Cluster-wide: `{node u32}` → chunk server.
     ChunkNode = 0x40,
     /// Cluster-wide: `{incarnation u128}` → number of the chunk server.
@@ -68,7 +75,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// Every table.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Cluster,
         Self::Counter,
         Self::Inode,
@@ -82,10 +89,13 @@ impl Table {
         Self::Orphan,
         Self::Garbage,
         Self::Exclusive,
+        Self::Lock,
+        Self::SessionLock,
         Self::Backref,
         Self::Repair,
         Self::Session,
         Self::Slot,
+        Self::LockCount,
         Self::ChunkNode,
         Self::ChunkNodeByIncarnation,
         Self::Disk,
@@ -234,6 +244,52 @@ pub(crate) fn exclusive(inode: InodeId) -> Vec<u8> {
     key(Table::Exclusive, VOLUME, &[&inode.0.to_be_bytes()])
 }
 
+pub(crate) fn lock(inode: InodeId, session: SessionId, owner: LockOwner, start: u64) -> Vec<u8> {
+    key(
+        Table::Lock,
+        VOLUME,
+        &[
+            &inode.0.to_be_bytes(),
+            &session.0.to_be_bytes(),
+            &[lock_kind_byte(owner.kind)],
+            &owner.id.to_be_bytes(),
+            &start.to_be_bytes(),
+        ],
+    )
+}
+
+/// All locks of a file.
+pub(crate) fn locks(inode: InodeId) -> (Vec<u8>, Vec<u8>) {
+    prefix_range(key(Table::Lock, VOLUME, &[&inode.0.to_be_bytes()]))
+}
+
+/// All locks of a session on a file.
+pub(crate) fn locks_of_session(inode: InodeId, session: SessionId) -> (Vec<u8>, Vec<u8>) {
+    prefix_range(key(Table::Lock, VOLUME, &[&inode.0.to_be_bytes(), &session.0.to_be_bytes()]))
+}
+
+fn lock_kind_byte(kind: LockKind) -> u8 {
+    match kind {
+        LockKind::Posix => 1,
+        LockKind::Ofd => 2,
+        LockKind::Flock => 3,
+        LockKind::Unseen => 4,
+    }
+}
+
+pub(crate) fn session_lock(session: SessionId, inode: InodeId) -> Vec<u8> {
+    key(Table::SessionLock, VOLUME, &[&session.0.to_be_bytes(), &inode.0.to_be_bytes()])
+}
+
+/// All files on which a session has locks.
+pub(crate) fn session_locks(session: SessionId) -> (Vec<u8>, Vec<u8>) {
+    prefix_range(key(Table::SessionLock, VOLUME, &[&session.0.to_be_bytes()]))
+}
+
+pub(crate) fn lock_count(session: SessionId) -> Vec<u8> {
+    key(Table::LockCount, CLUSTER_WIDE, &[&session.0.to_be_bytes()])
+}
+
 pub(crate) fn backref(block: &BlockId, inode: InodeId, offset: u64) -> Vec<u8> {
     key(
         Table::Backref,
@@ -310,6 +366,14 @@ impl<'k> KeyFields<'k> {
 
     fn corrupt(&self) -> StorageError {
         StorageError::Corrupt(format!("key {:02x?} is too short or too long", self.key))
+    }
+
+    /// The kind and number of an owner of locks.
+    pub(crate) fn lock_owner(&mut self) -> Result<LockOwner, StorageError> {
+        let [byte] = self.take()?;
+        let kinds = [LockKind::Posix, LockKind::Ofd, LockKind::Flock, LockKind::Unseen];
+        let kind = kinds.into_iter().find(|kind| lock_kind_byte(*kind) == byte).ok_or_else(|| self.corrupt())?;
+        Ok(LockOwner { kind, id: self.u64()? })
     }
 
     pub(crate) fn u16(&mut self) -> Result<u16, StorageError> {

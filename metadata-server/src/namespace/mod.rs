@@ -10,6 +10,7 @@ mod fault;
 mod file_map;
 pub mod invariants;
 mod keys;
+pub mod locks;
 mod ops;
 pub mod partition_blocks;
 pub mod plan;

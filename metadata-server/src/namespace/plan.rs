@@ -74,7 +74,10 @@ pub fn plan(view: &dyn ReadView, mutation: &Mutation) -> Result<Vec<Touch>, Stor
                 plan.touch(*new_parent, false)?;
             }
         }
-        Mutation::Release { .. } | Mutation::GiveUpExclusive { .. } => {}
+        Mutation::Release { .. }
+        | Mutation::GiveUpExclusive { .. }
+        | Mutation::SetLock { .. }
+        | Mutation::Unlock { .. } => {}
     }
     Ok(plan.touches)
 }

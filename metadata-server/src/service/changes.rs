@@ -55,6 +55,7 @@ pub(super) async fn mutate(
         (pins, outcome) = propose(context, leader, request, pins, action).await?;
         match outcome {
             Outcome::Mutated { result, changed, remembered } => {
+                leader.locks.changed(context, session, &change.mutation, &result);
                 return answer(context, pins, &change, result, changed, remembered).map_err(broken);
             }
             // Something came in between: what is refused now is needed, too.

@@ -6,6 +6,7 @@ use tokio::sync::{Notify, watch};
 
 use super::activity::SessionActivity;
 use super::events::LeaseDesk;
+use super::locks::LockDesk;
 use super::repair::RepairDesk;
 use super::roster::Roster;
 use crate::lease::LeaseTable;
@@ -19,6 +20,8 @@ pub(super) struct Leader {
     pub(super) sessions: SessionActivity,
     /// Leases of mounts, and what mounts are asked.
     pub(super) leases: LeaseDesk,
+    /// Mounts that wait for locks.
+    pub(super) locks: LockDesk,
     /// Chunk servers and what they reported.
     pub(super) roster: Roster,
     /// Work for chunk servers.
@@ -34,6 +37,7 @@ impl Leader {
             cluster,
             sessions: SessionActivity::default(),
             leases: LeaseDesk::new(leases),
+            locks: LockDesk::default(),
             roster: Roster::default(),
             repair: RepairDesk::default(),
             disks_changed: Notify::new(),

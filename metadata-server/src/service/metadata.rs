@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::changes::{self, Change};
 use super::context::{Context, broken};
+use super::locks;
 use super::queries::{self, Asked};
 use super::repair;
 use super::sessions::{self, KeepAlive};
@@ -40,6 +41,7 @@ pub(super) async fn handle(context: &Arc<Context>, incoming: &Incoming) -> Resul
         }
         MetadataRequest::Mutate { stamp, mutation, covered } => {
             leader.sessions.beat(stamp.session, received);
+            let mutation = leader.locks.enqueue(context, stamp.session, mutation);
             let change = Change { stamp, mutation, covered };
             changes::mutate(context, &leader, request, deadline, change).await
         }
@@ -59,12 +61,20 @@ pub(super) async fn handle(context: &Arc<Context>, incoming: &Incoming) -> Resul
             Ok(MetadataReply::Done)
         }
         MetadataRequest::PollEvents { session, wait_ms } => {
-            let longest = incoming.timeout.saturating_sub(POLL_MARGIN);
-            let wait = Duration::from_millis(u64::from(wait_ms.min(MAX_POLL_MS))).min(longest);
+            let wait = poll_wait(incoming, wait_ms);
             Ok(MetadataReply::Events(sessions::poll(context, &leader, session, wait).await?))
         }
         MetadataRequest::RecallDone { session, ticket, open } => {
             sessions::recall_done(context, &leader, session, ticket, open);
+            Ok(MetadataReply::Done)
+        }
+        MetadataRequest::AwaitLock { session, ticket, lock, wait_ms } => {
+            leader.sessions.beat(session, received);
+            locks::wait(context, &leader, (session, ticket), &lock, poll_wait(incoming, wait_ms)).await
+        }
+        MetadataRequest::LeaveLockQueue { session, ticket } => {
+            leader.sessions.beat(session, received);
+            leader.locks.leave(context, (session, ticket));
             Ok(MetadataReply::Done)
         }
         MetadataRequest::PartitionTable { known } => Ok(MetadataReply::Table(newer_table(context, known)?)),
@@ -73,6 +83,12 @@ pub(super) async fn handle(context: &Arc<Context>, incoming: &Incoming) -> Resul
             Ok(MetadataReply::Done)
         }
     }
+}
+
+/// How long a poll waits.
+fn poll_wait(incoming: &Incoming, wait_ms: u32) -> Duration {
+    let longest = incoming.timeout.saturating_sub(POLL_MARGIN);
+    Duration::from_millis(u64::from(wait_ms.min(MAX_POLL_MS))).min(longest)
 }
 
 /// The newest table, unless the caller has it.

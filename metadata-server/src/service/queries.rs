@@ -118,7 +118,8 @@ fn subject(query: &Query) -> Option<InodeId> {
         | Query::Xattr { inode, .. }
         | Query::Xattrs { inode }
         | Query::Parent { inode } => Some(*inode),
-        Query::Statfs => None,
+        // Locks are told as they are now, and are no part of what leases cover.
+        Query::Statfs | Query::LockInTheWay { .. } => None,
     }
 }
 

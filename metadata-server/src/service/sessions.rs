@@ -231,6 +231,7 @@ pub(super) async fn end(
     context.group.propose(request, Action::EndSession { session }).await?;
     leader.sessions.forget(session);
     leader.leases.end_session(session);
+    leader.locks.end_session(context, session);
     Ok(())
 }
 

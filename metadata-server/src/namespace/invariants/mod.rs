@@ -4,6 +4,7 @@
 
 mod cluster_state;
 mod files;
+mod locks;
 mod names;
 mod sessions;
 
@@ -26,6 +27,7 @@ pub fn check(view: &dyn ReadView) -> Result<Vec<String>, StorageError> {
     names::check(view, &mut findings)?;
     files::check(view, &mut findings)?;
     sessions::check(view, &mut findings)?;
+    locks::check(view, &mut findings)?;
     cluster_state::check(view, &mut findings)?;
     Ok(findings.violations)
 }

@@ -7,6 +7,7 @@ mod create;
 mod directory;
 mod initialize;
 mod link;
+mod locks;
 mod mutate;
 mod opens;
 mod partition_rows;

@@ -10,7 +10,7 @@ use super::commit::{self, Commit};
 use super::create::{self, Create};
 use super::ranges::{self, Range};
 use super::rename::{self, Place};
-use super::{link, opens, set_attributes, unlink, xattr};
+use super::{link, locks, opens, set_attributes, unlink, xattr};
 use crate::namespace::command::Outcome;
 use crate::namespace::fault::{Fault, corrupt};
 use crate::namespace::keys;
@@ -70,7 +70,12 @@ pub(crate) fn mutate(
 /// What gives back changes nothing that a mount can see: of a file that goes with its last open there
 /// is no name and no open left.
 pub(crate) fn needs_pins(mutation: &Mutation) -> bool {
-    !matches!(mutation, Mutation::Release { .. } | Mutation::GiveUpExclusive { .. })
+    match mutation {
+        Mutation::Release { .. } | Mutation::GiveUpExclusive { .. } => false,
+        // Nobody has locks of others in memory.
+        Mutation::SetLock { .. } | Mutation::Unlock { .. } => false,
+        _ => true,
+    }
 }
 
 fn perform(
@@ -121,5 +126,7 @@ fn perform(
             let to = Range { inode: *inode, offset: *offset, length: *length };
             ranges::copy(state, *source, *source_offset, to)
         }
+        Mutation::SetLock { lock, ticket: _, behind } => locks::set(state, session, lock, *behind),
+        Mutation::Unlock { inode, owners, range } => locks::unlock(state, session, *inode, owners, *range),
     }
 }

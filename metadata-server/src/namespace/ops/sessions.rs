@@ -2,7 +2,7 @@
 
 use cairn_common::ids::{InodeId, SessionEpoch, SessionId};
 
-use super::opens;
+use super::{locks, opens};
 use crate::namespace::command::Outcome;
 use crate::namespace::keys::{self, Counter, KeyFields};
 use crate::namespace::read;
@@ -20,12 +20,13 @@ pub(crate) fn open_session(state: &mut State<'_, '_>, client: &str, slots: u16) 
     Ok(Outcome::Session { session, epoch: FIRST_EPOCH })
 }
 
-/// Removes a session with its opens and slots, and the files that only it kept. The work grows with
+/// Removes a session with its locks, opens and slots, and the files that only it kept. The work grows with
 /// what the session has, not with what there is.
 pub(crate) fn end_session(state: &mut State<'_, '_>, session: SessionId) -> Result<(), StorageError> {
     if read::plain::<Session>(state.view(), &keys::session(session))?.is_none() {
         return Ok(());
     }
+    locks::drop_all(state, session)?;
     for key in read::keys_of(state.view(), keys::session_opens(session))? {
         let mut fields = KeyFields::of(&key);
         fields.u64()?;

@@ -11,6 +11,7 @@ use cairn_common::protocol::metadata::{Query, QueryResult, Statfs};
 
 use super::fault::Fault;
 use super::keys::Counter;
+use super::locks;
 use super::read;
 use crate::storage::{ReadView, StorageError};
 use read_directory::Page;
@@ -29,6 +30,10 @@ pub(crate) fn answer(view: &dyn ReadView, query: &Query) -> Result<Result<QueryR
         Query::Xattrs { inode } => xattrs::names(view, *inode),
         Query::Statfs => statfs(view),
         Query::Parent { inode } => names::parent(view, *inode),
+        Query::LockInTheWay { session, lock } => {
+            let other = locks::in_the_way(view, *session, lock)?;
+            Ok(QueryResult::Lock(other))
+        }
     })
 }
 

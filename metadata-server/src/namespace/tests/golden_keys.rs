@@ -3,6 +3,7 @@
 
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::ids::{ChunkNodeId, DiskId, DiskUuid, Incarnation, InodeId, PoolId, SessionId, SlotId};
+use cairn_common::protocol::locks::{LockKind, LockOwner};
 
 use super::golden_records::assert_golden;
 use crate::namespace::keys::{self, Counter, Table};
@@ -35,6 +36,14 @@ fn keys_are_what_they_were() {
     assert_golden(&keys::orphan(inode), "18 00000001 0102030405060708");
     assert_golden(&keys::garbage(inode), "19 00000001 0102030405060708");
     assert_golden(&keys::exclusive(inode), "1a 00000001 0102030405060708");
+    let owner = |kind| LockOwner { kind, id: 0x3132_3334_3536_3738 };
+    for (kind, byte) in [LockKind::Posix, LockKind::Ofd, LockKind::Flock, LockKind::Unseen].into_iter().zip(1..) {
+        let golden =
+            format!("1b 00000001 0102030405060708 1112131415161718 {byte:02x} 3132333435363738 0000000000001000");
+        assert_golden(&keys::lock(inode, session, owner(kind), 4096), &golden);
+    }
+    assert_golden(&keys::session_lock(session, inode), "1c 00000001 1112131415161718 0102030405060708");
+    assert_golden(&keys::lock_count(session), "32 00000000 1112131415161718");
     let backref = format!("20 00000000 0a0b {hash} 00000001 0102030405060708 0000000000001000");
     assert_golden(&keys::backref(&block, inode, 4096), &backref);
     assert_golden(&keys::repair(&block, DiskId(5)), &format!("21 00000000 0a0b {hash} 00000005"));

@@ -16,7 +16,7 @@ use cairn_common::protocol::metadata::NodeKind;
 use proptest::prelude::*;
 
 use crate::namespace::records::{
-    self, ChunkNode, Cluster, Disk, Entry, Garbage, Inode, Marker, Number, Opaque, Open, OrderedEntry, OwnedRow,
+    self, ChunkNode, Cluster, Disk, Entry, Garbage, Inode, Lock, Marker, Number, Opaque, Open, OrderedEntry, OwnedRow,
     PartitionRows, Record, Session, Slot, StoredExtent, Trim, Versioned,
 };
 
@@ -132,6 +132,7 @@ fn sessions_are_what_they_were() {
     let first = records::decode::<Slot>(&[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1]).unwrap();
     assert_eq!(first, Slot { changed: Vec::new(), ..slot }, "version 1 knew of no changes");
     plain(&Open { readers: 1, writers: 2 }, "01 00000001 00000002");
+    plain(&Lock { end: 0x1234, write: true, pid: 77 }, "01 0000000000001234 01 0000004d");
     plain(&Marker, "01");
     plain(&Garbage { cursor: 0x1000 }, "01 0000000000001000");
 }
@@ -151,6 +152,10 @@ fn what_slots_remember_is_what_it_was() {
     assert_golden(&encode(&done).unwrap(), "00 00");
     let failed: Outcome = Err(FsError::NotEmpty);
     assert_golden(&encode(&failed).unwrap(), "01 04");
+    let refused: Outcome = Ok(MutationResult::LockRefused);
+    assert_golden(&encode(&refused).unwrap(), "00 06");
+    let full: Outcome = Err(FsError::NoLocks);
+    assert_golden(&encode(&full).unwrap(), "01 16");
     let node: Outcome = Ok(MutationResult::Node { attributes, created: true, exclusive: false });
     let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
     assert_golden(&encode(&node).unwrap(), golden);
@@ -210,7 +215,7 @@ proptest! {
         let _ = (decodes::<Cluster>(&bytes), decodes::<Number>(&bytes), decodes::<ChunkNode>(&bytes));
         let _ = (decodes::<Disk>(&bytes), decodes::<PartitionRows>(&bytes), decodes::<Session>(&bytes));
         let _ = (decodes::<Slot>(&bytes), decodes::<Open>(&bytes), decodes::<Marker>(&bytes));
-        let _ = decodes::<Garbage>(&bytes);
+        let _ = (decodes::<Garbage>(&bytes), decodes::<Lock>(&bytes));
         let _ = (records::decode_versioned::<Inode>(&bytes), records::decode_versioned::<Entry>(&bytes));
         let _ = (records::decode_versioned::<OrderedEntry>(&bytes), records::decode_versioned::<Opaque>(&bytes));
         let _ = records::decode_versioned::<StoredExtent>(&bytes);

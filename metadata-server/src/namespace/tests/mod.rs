@@ -5,6 +5,7 @@ mod exactly_once;
 mod garbage;
 mod golden_keys;
 mod golden_records;
+mod locks;
 mod machine;
 mod model;
 mod model_files;

@@ -318,7 +318,7 @@ fn comparable(answer: &Answer, exact: bool) -> Answer {
             *attributes = same(*attributes, exact);
             *extents = None;
         }
-        Ok(MutationResult::Done) | Err(_) => {}
+        Ok(MutationResult::Done | MutationResult::LockRefused) | Err(_) => {}
     }
     answer
 }

@@ -5,6 +5,7 @@
 mod amnesia_host;
 mod cluster;
 mod flip;
+mod locker;
 mod mapping;
 mod metrics;
 mod pause;
@@ -18,6 +19,7 @@ mod wait;
 pub use amnesia_host::AmnesiaHost;
 pub use cluster::{DevCluster, PreparedStart, Shape};
 pub use flip::Flipper;
+pub use locker::Locker;
 pub use mapping::SharedMapping;
 pub use pause::{PauseMeter, Pauses};
 pub use process::{Stopped, is_alive};

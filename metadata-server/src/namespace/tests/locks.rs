@@ -72,7 +72,7 @@ proptest! {
             let key = (session, wanted.owner);
             if write.is_none() {
                 prop_assert_eq!(machine.mutate(session, unlock(wanted)), DONE);
-                model[bytes].iter_mut().for_each(|byte| drop(byte.remove(&key)));
+                model[bytes].iter_mut().for_each(|byte| _ = byte.remove(&key));
             } else {
                 let free = model[bytes.clone()].iter().all(|byte| may_have(byte, session, &wanted));
                 let asked = machine.ask(Query::LockInTheWay { session, lock: wanted }).unwrap();
@@ -80,9 +80,9 @@ proptest! {
                 prop_assert_eq!(in_the_way.is_none(), free);
                 prop_assert_eq!(machine.mutate(session, set(wanted)), if free { DONE } else { REFUSED });
                 if free {
-                    model[bytes].iter_mut().for_each(|byte| drop(byte.insert(key, wanted.write)));
+                    model[bytes].iter_mut().for_each(|byte| _ = byte.insert(key, wanted.write));
                 } else if wanted.owner.kind == LockKind::Flock {
-                    model.iter_mut().for_each(|byte| drop(byte.remove(&key)));
+                    model.iter_mut().for_each(|byte| _ = byte.remove(&key));
                 }
             }
             let mut found = vec![Byte::new(); BYTES as usize];

@@ -6,6 +6,7 @@
 //! A caller that this mount cannot look at (in a process namespace that is none of its own, or not its
 //! to look at) has no task here.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use cairn_common::blocking;
@@ -33,11 +34,27 @@ pub(super) enum LockCall {
     Unseen,
 }
 
+/// Whether /proc shows the process namespace that the numbers of callers are from, and not one in which
+/// they are others'.
+static PROC_IS_OURS: LazyLock<bool> = LazyLock::new(|| {
+    let own = std::fs::read_link("/proc/self");
+    let is_ours = own.is_ok_and(|own| own.as_os_str() == std::process::id().to_string().as_str());
+    if !is_ours {
+        tracing::warn!("/proc is of another process namespace: callers of locks cannot be told apart");
+    }
+    is_ours
+});
+
 /// A thread, by its number in this mount's process namespace; 0 is none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CallerTask(pub(super) u32);
+pub(super) struct CallerTask(u32);
 
 impl CallerTask {
+    /// The thread that has sent a request.
+    pub(super) fn of(number: u32) -> Self {
+        Self(if *PROC_IS_OURS { number } else { 0 })
+    }
+
     /// What it asks for a lock with.
     pub(super) async fn lock_call(self) -> LockCall {
         if self.0 == 0 {

@@ -67,7 +67,7 @@ fn asked_lock(
     (start, end): (u64, u64),
     pid: u32,
 ) -> AskedLock {
-    let (task, range) = (CallerTask(req.pid()), LockRange { start, end });
+    let (task, range) = (CallerTask::of(req.pid()), LockRange { start, end });
     AskedLock { task, inode: inode(ino), handle: fh.0, kernel_owner: owner.0, range, pid }
 }
 

@@ -8,12 +8,16 @@ use cairn_common::protocol::locks::{HeldLock, LockOwner, LockRange, LockRequest}
 use cairn_common::protocol::metadata::MutationResult;
 
 #[derive(Default)]
-pub(crate) struct Locks(BTreeMap<(InodeId, SessionId, LockOwner), Vec<LockSpan>>);
+pub(crate) struct Locks {
+    owners: BTreeMap<(InodeId, SessionId, LockOwner), Vec<LockSpan>>,
+    /// Changes that were carried out, refused ones too.
+    pub(crate) changes: u32,
+}
 
 impl Locks {
     /// All locks on a file.
     pub(crate) fn held(&self, inode: InodeId) -> Vec<HeldLock> {
-        let of_file = self.0.iter().filter(|((at, ..), _)| *at == inode);
+        let of_file = self.owners.iter().filter(|((at, ..), _)| *at == inode);
         let all = of_file.flat_map(|((_, session, owner), spans)| {
             spans.iter().map(|span| HeldLock {
                 session: *session,
@@ -31,17 +35,19 @@ impl Locks {
     }
 
     pub(crate) fn set(&mut self, session: SessionId, lock: &LockRequest) -> MutationResult {
+        self.changes += 1;
         if self.in_the_way(session, lock).is_some() {
             return MutationResult::LockRefused;
         }
-        let own = self.0.entry((lock.inode, session, lock.owner)).or_default();
+        let own = self.owners.entry((lock.inode, session, lock.owner)).or_default();
         *own = replace(own, lock.range, Some((lock.write, lock.pid)));
         MutationResult::Done
     }
 
     pub(crate) fn unlock(&mut self, session: SessionId, inode: InodeId, owners: &[LockOwner], range: LockRange) {
+        self.changes += 1;
         for owner in owners {
-            if let Some(own) = self.0.get_mut(&(inode, session, *owner)) {
+            if let Some(own) = self.owners.get_mut(&(inode, session, *owner)) {
                 *own = replace(own, range, None);
             }
         }

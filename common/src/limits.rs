@@ -59,6 +59,8 @@ pub const MAX_LOCKS_PER_SESSION: u64 = 65_536;
 pub const MAX_LOCKS_PER_FILE: usize = 16_384;
 /// Locks that one session may wait for at once (ENOLCK beyond it).
 pub const MAX_LOCK_WAITS_PER_SESSION: usize = 1024;
+/// Locks, and waits for some, that an administrator is told of at once.
+pub const MAX_LOCKS_PER_REPORT: usize = 4096;
 /// Slots of a session: the most changes that one mount has under way at once.
 pub const SESSION_SLOTS: u16 = 128;
 /// A call that finds no quorum fails with ETIMEDOUT after this long.

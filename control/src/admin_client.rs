@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cairn_common::ids::{MetadataNodeId, RequestId, SessionId};
 use cairn_common::protocol::admin::{
-    AdminReply, AdminRequest, ClusterStatus, LeaseReport, LeasesOf, LocalStatus, MetadataMember,
+    AdminReply, AdminRequest, ClusterStatus, LeaseReport, LeasesOf, LocalStatus, LockReport, MetadataMember,
 };
 use cairn_common::protocol::{Service, ServiceError};
 use cairn_common::transport::{Transport, TransportError, request};
@@ -90,6 +90,18 @@ impl AdminClient {
         let (leader, _) = self.status(timeout).await?;
         match self.ask(leader, &AdminRequest::Leases(of.clone()), timeout).await {
             Ok(AdminReply::Leases(report)) => Ok(*report),
+            Ok(_) => Err(ControlError::WrongAnswer { address: leader, asked }),
+            Err(TransportError::Refused { error, .. }) => Err(ControlError::Refused { address: leader, asked, error }),
+            Err(error) => Err(ControlError::NoAnswer { asked, tried: vec![(leader, reason(&error))] }),
+        }
+    }
+
+    /// Locks of files as the leader has them; waits at most `timeout`.
+    pub(crate) async fn locks(&self, path: Option<Vec<u8>>, timeout: Duration) -> Result<LockReport, ControlError> {
+        let asked = "locks";
+        let (leader, _) = self.status(timeout).await?;
+        match self.ask(leader, &AdminRequest::Locks { path }, timeout).await {
+            Ok(AdminReply::Locks(report)) => Ok(*report),
             Ok(_) => Err(ControlError::WrongAnswer { address: leader, asked }),
             Err(TransportError::Refused { error, .. }) => Err(ControlError::Refused { address: leader, asked, error }),
             Err(error) => Err(ControlError::NoAnswer { asked, tried: vec![(leader, reason(&error))] }),

@@ -7,6 +7,7 @@ mod connect;
 mod dev;
 mod error;
 mod leases;
+mod locks;
 mod members;
 mod node;
 mod output;
@@ -42,6 +43,8 @@ enum Command {
     Node(node::NodeCommand),
     /// Show who may cache what.
     Leases(leases::LeasesArguments),
+    /// Show who has locked what, and who waits for it.
+    Locks(locks::LocksArguments),
     /// Sessions of mounts.
     #[command(subcommand)]
     Session(leases::SessionCommand),
@@ -69,6 +72,7 @@ async fn run(command: Command) -> Result<(), ControlError> {
         Command::Status(arguments) => node::status(&arguments).await,
         Command::Node(command) => node::run(&command).await,
         Command::Leases(arguments) => leases::show(&arguments).await,
+        Command::Locks(arguments) => locks::show(&arguments).await,
         Command::Session(command) => leases::run(&command).await,
     }
 }

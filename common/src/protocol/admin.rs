@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ChunkNodeId, ClusterId, Incarnation, InodeId, MetadataNodeId, SessionId, TableEpoch};
 use crate::protocol::chunk_control::DiskReport;
+use crate::protocol::locks::{HeldLock, LockRequest};
 
 /// A request of an administrator. Answered by [`AdminReply`] or a `ServiceError`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,24 @@ pub enum AdminRequest {
         /// The session.
         session: SessionId,
     },
+    /// Locks of files (leader only). Answer: `Locks`; `Invalid` if there is nothing of that name.
+    Locks {
+        /// Of one path, from the root of the file system, bytes between slashes; None: all.
+        path: Option<Vec<u8>>,
+    },
+}
+
+/// Locks of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockReport {
+    /// Those that are held, at most `MAX_LOCKS_PER_REPORT`, by file.
+    pub held: Vec<(InodeId, HeldLock)>,
+    /// Those that mounts wait for, first come first, at most as many.
+    pub waiting: Vec<(SessionId, LockRequest)>,
+    /// Host and mount point of all sessions that are named.
+    pub clients: Vec<(SessionId, String)>,
+    /// There are more.
+    pub more: bool,
 }
 
 /// Whose leases are asked for.
@@ -252,4 +271,6 @@ pub enum AdminReply {
     Done,
     /// Leases.
     Leases(Box<LeaseReport>),
+    /// Locks of files.
+    Locks(Box<LockReport>),
 }

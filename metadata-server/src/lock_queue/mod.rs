@@ -148,6 +148,12 @@ impl LockQueue {
         self.files.keys().copied().collect()
     }
 
+    /// Who waits, first come first, for locks of one file or of all.
+    pub fn waiting(&self, inode: Option<InodeId>) -> Vec<(SessionId, LockRequest)> {
+        let of_file = self.waiters.values().filter(|waiter| inode.is_none_or(|inode| waiter.lock.inode == inode));
+        of_file.map(|waiter| (waiter.ticket.0, waiter.lock)).collect()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiters.len()

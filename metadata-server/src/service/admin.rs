@@ -7,7 +7,7 @@ use cairn_common::transport::{Incoming, PeerIdentity};
 
 use super::context::{Context, broken, unexpected};
 use super::leader::Leader;
-use super::{lease_report, sessions, status};
+use super::{lease_report, lock_report, sessions, status};
 use crate::namespace::cluster;
 use crate::namespace::command::{Action, Outcome};
 
@@ -44,6 +44,11 @@ pub(super) async fn handle(
         AdminRequest::Leases(of) => {
             let leader = context.leader()?;
             Ok(AdminReply::Leases(Box::new(lease_report::report(context, &leader, &of).await?)))
+        }
+        AdminRequest::Locks { path } => {
+            let leader = context.leader()?;
+            let report = lock_report::report(context, &leader, path.as_deref()).await?;
+            Ok(AdminReply::Locks(Box::new(report)))
         }
         AdminRequest::EvictSession { session } => {
             let leader = context.leader()?;

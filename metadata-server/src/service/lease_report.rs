@@ -91,7 +91,7 @@ fn inode(
 }
 
 /// The inode of a path below the root.
-fn resolve(view: &dyn ReadView, path: &[u8]) -> Result<InodeId, ServiceError> {
+pub(super) fn resolve(view: &dyn ReadView, path: &[u8]) -> Result<InodeId, ServiceError> {
     let unknown = || ServiceError::Invalid { reason: format!("there is no {:?}", String::from_utf8_lossy(path)) };
     let mut parent = InodeId::ROOT;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {

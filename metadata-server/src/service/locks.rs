@@ -47,6 +47,11 @@ impl LockDesk {
         }
     }
 
+    /// Who waits, for locks of one file or of all.
+    pub(super) fn waiting(&self, inode: Option<InodeId>) -> Vec<(SessionId, LockRequest)> {
+        self.state.lock().queue.waiting(inode)
+    }
+
     /// A wait is over.
     pub(super) fn leave(&self, context: &Context, ticket: Ticket) {
         let left = self.state.lock().queue.leave(ticket);

@@ -14,6 +14,7 @@ mod events;
 mod filling;
 mod leader;
 mod lease_report;
+mod lock_report;
 mod locks;
 mod metadata;
 mod movement;

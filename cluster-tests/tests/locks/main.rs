@@ -8,9 +8,10 @@ mod waits;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use cairn_cluster_tests::harness::{DevCluster, Locker};
+use cairn_cluster_tests::harness::{DevCluster, Locker, program};
 
 /// A case, given a folder on two mounts.
 type Case = fn(&Path, &Path);
@@ -71,6 +72,29 @@ fn locks_hold_across_mounts_and_end_with_their_owner() {
     let (one, two) = (cluster.mount(1), cluster.add_mount());
     carry_out(ORDINARY, &one, &two);
     carry_out(OURS, &one, &two);
+    shown(&cluster, &one, &two);
+}
+
+/// `cairnctl locks` shows who has a lock and who waits for it.
+fn shown(cluster: &DevCluster, one: &Path, two: &Path) {
+    let (mut a, mut b) = two_lockers(one, two, "shown");
+    a.expect("posix f wr 5 10 try", "ok");
+    b.waits("posix f rd 0 0 wait");
+    let locks = |path: &str| -> serde_json::Value {
+        let mut command = Command::new(program("cairnctl"));
+        command.args(["locks", "--json", "--path", path, "--data"]).arg(cluster.data());
+        serde_json::from_slice(&command.output().expect("cairnctl starts").stdout).expect("JSON")
+    };
+    let told = locks("/shown");
+    let lock = |kind: &str| {
+        assert_eq!(told[kind].as_array().map(Vec::len), Some(1), "{told}");
+        let lock = &told[kind][0];
+        (lock["kind"].clone(), lock["write"].clone(), lock["start"].clone(), lock["end"].clone(), lock["pid"].clone())
+    };
+    assert_eq!(lock("held"), ("posix".into(), true.into(), 5.into(), 14.into(), a.pid().into()));
+    assert_eq!(lock("waiting"), ("posix".into(), false.into(), 0.into(), serde_json::Value::Null, b.pid().into()));
+    assert_ne!(told["held"][0]["session"], told["waiting"][0]["session"]);
+    assert_eq!(locks("/")["held"], serde_json::json!([]));
 }
 
 /// What the cases expect is what Linux does.

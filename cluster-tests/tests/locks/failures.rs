@@ -32,6 +32,24 @@ fn kill_of_a_mount_frees_its_locks_when_its_session_ends() {
     assert!(took > SESSION_TIMEOUT / 3, "{took:?}: nobody knew yet that the mount is dead");
 }
 
+/// Whoever mounts the same point of the same host again is in the place of the dead one.
+#[test]
+fn a_mount_that_is_started_anew_frees_the_locks_of_the_dead_one() {
+    let cluster = DevCluster::start();
+    cluster.add_mount();
+    let (one, two) = (cluster.mount(1), cluster.mount(2));
+    let (mut a, mut b) = two_lockers(&two, &one, "f");
+    a.expect("flock f ex try", "ok");
+    b.waits("flock f ex wait");
+    cluster.kill9("mount2");
+    let begun = Instant::now();
+    cluster.up();
+    assert_eq!(b.answer(FAILOVER).as_deref(), Some("ok"));
+    eprintln!("locks: free {:?} after the dead mount was started anew", begun.elapsed());
+    // The open file of the dead mount is no way to the new one.
+    a.refused("flock f sh try", libc::ENOTCONN);
+}
+
 /// The leader dies while a lock is held and others wait: the lock stays, and the waits end as ever.
 #[test]
 fn locks_and_waits_outlive_the_leader() {

@@ -74,7 +74,7 @@ pub(super) fn up_and_down(one: &Path, two: &Path) {
     b.refused("posix f rd 5 5 try", KEPT_OUT);
     a.expect("posix f rd 5 5 try", "ok");
     b.expect("posix f rd 0 10 try", "ok");
-    a.expect("get f wr 0 0", "rd 0 10 0");
+    assert!(a.ask("get f wr 0 0").starts_with("rd 0 10 "), "the other's pieces are one again");
 }
 
 pub(super) fn flock_and_fcntl_do_not_meet(one: &Path, two: &Path) {

@@ -4,6 +4,7 @@ mod counters;
 mod ends;
 mod failures;
 mod kinds;
+mod unseen;
 mod waits;
 
 use std::fs;

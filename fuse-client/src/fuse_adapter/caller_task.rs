@@ -16,8 +16,10 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 /// A task that was not seen asleep for so long is not waiting for us.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often signals are looked for.
+/// How often signals are looked for, in the first looks and later: many may wait for long.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+const LATER_SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
+const FIRST_LOOKS: u32 = 100;
 /// flock, fcntl and fcntl64 of 32-bit programs on x86 and ARM. No native call of these numbers locks.
 const FLOCK_32: i64 = 143;
 const FCNTL_32: [i64; 2] = [55, 221];
@@ -76,8 +78,11 @@ impl CallerTask {
 
     /// Ready when a signal waits for the task that ends its call. Never, if it cannot be seen.
     pub(super) async fn interrupted(self) {
+        let mut looks = 0_u32;
         loop {
-            tokio::time::sleep(SIGNAL_INTERVAL).await;
+            let pause = if looks < FIRST_LOOKS { SIGNAL_INTERVAL } else { LATER_SIGNAL_INTERVAL };
+            tokio::time::sleep(pause).await;
+            looks = looks.saturating_add(1);
             let task = self;
             let looking = blocking::run(move || task.has_signal());
             if looking.await.unwrap_or(false) {

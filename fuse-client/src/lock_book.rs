@@ -2,7 +2,7 @@
 //! an unlock of nothing costs nothing, and what must go with a close is known. The cluster decides; an
 //! owner's changes are sent one after another, so that this is what it will have decided.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 pub struct LockBook {
     files: Mutex<HashMap<InodeId, HashMap<LockOwner, Arc<OwnedLocks>>>>,
     tickets: AtomicU64,
+    /// Owners whose process is looked at.
+    watched: Mutex<HashSet<(InodeId, LockOwner)>>,
 }
 
 /// The locks of one owner on one file.
@@ -81,6 +83,22 @@ impl LockBook {
             held.handles.remove(&handle) && held.handles.is_empty()
         });
         gone.map(|(owner, _)| *owner).collect()
+    }
+
+    /// Whether somebody has to begin to look at the owner's process: nobody does yet.
+    pub fn begin_watch(&self, inode: InodeId, owner: LockOwner) -> bool {
+        self.watched.lock().insert((inode, owner))
+    }
+
+    /// Whether to go on: the owner has locks on the file, or is asking for one. Else the watch is over.
+    pub fn goes_on_watching(&self, inode: InodeId, owner: LockOwner) -> bool {
+        // Who gets a lock from here on begins a watch of his own, or is seen here.
+        let mut watched = self.watched.lock();
+        let goes_on = self.has(inode, owner);
+        if !goes_on {
+            watched.remove(&(inode, owner));
+        }
+        goes_on
     }
 
     /// A number for a wait.
@@ -169,6 +187,20 @@ mod tests {
         assert!(book.concerns(FILE));
         drop(using);
         assert!(!book.concerns(FILE) && book.find(FILE, owner(1)).is_none());
+    }
+
+    #[test]
+    fn an_owner_is_watched_once_and_until_it_has_nothing() {
+        let book = Arc::new(LockBook::default());
+        let using = book.enter(FILE, owner(1));
+        using.given(&lock(owner(1), 0, 9), 5);
+        assert!(book.begin_watch(FILE, owner(1)) && !book.begin_watch(FILE, owner(1)));
+        assert!(book.begin_watch(FILE, owner(2)), "another one");
+        assert!(book.goes_on_watching(FILE, owner(1)));
+        using.gone(LockRange::WHOLE);
+        drop(using);
+        assert!(!book.goes_on_watching(FILE, owner(1)));
+        assert!(book.begin_watch(FILE, owner(1)), "again");
     }
 
     /// The kernel tells of the end of an open file late: what was locked since through another stays.

@@ -219,7 +219,8 @@ impl Filesystem {
 
     fn add_handle(&self, pin: Pin, options: OpenOptions) -> u64 {
         let pages = self.kernel_pages(pin.file(), options);
-        self.handles.insert(FileHandle::new(pin, options.append, pages, options.write))
+        let tells_closes = options.write || self.locks.concerns(pin.file().inode);
+        self.handles.insert(FileHandle::new(pin, options.append, pages, options.write, tells_closes))
     }
 
     /// What the kernel is to do with pages for a handle that is being made.

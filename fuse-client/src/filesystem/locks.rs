@@ -199,6 +199,19 @@ impl Filesystem {
         self.locks.has(inode, LockOwner { kind: LockKind::Posix, id: process })
     }
 
+    /// Whether somebody has to begin to look at a process that was given a lock through an open file: the
+    /// kernel does not tell of its closes (see `FileHandle::tells_closes`), and nobody looks at it yet.
+    pub fn begin_watch(&self, inode: InodeId, handle: u64, owner: LockOwner) -> bool {
+        owner.kind == LockKind::Posix
+            && self.handles.get(handle).is_ok_and(|handle| !handle.tells_closes)
+            && self.locks.begin_watch(inode, owner)
+    }
+
+    /// Whether to go on looking, because the process still has locks.
+    pub fn goes_on_watching(&self, inode: InodeId, owner: LockOwner) -> bool {
+        self.locks.goes_on_watching(inode, owner)
+    }
+
     /// A process has closed a descriptor of the file: its POSIX locks go, through whichever descriptor they
     /// were taken.
     pub async fn close_locks(self: &Arc<Self>, request: RequestId, inode: InodeId, process: u64) {

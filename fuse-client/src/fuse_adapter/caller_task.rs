@@ -96,6 +96,25 @@ impl CallerTask {
         self.0 != 0 && self.signals().is_some()
     }
 
+    /// Whether the process of this number is gone, or only waits for its parent to ask. Not, if it cannot be
+    /// seen.
+    pub(super) async fn is_gone(self) -> bool {
+        let task = self;
+        self.0 != 0 && blocking::run(move || task.has_ended()).await.unwrap_or(false)
+    }
+
+    fn has_ended(self) -> bool {
+        match std::fs::read_to_string(format!("/proc/{}/status", self.0)) {
+            // Its first thread may have ended before others.
+            Ok(status) => {
+                let is_dead = status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
+                let threads = || std::fs::read_dir(format!("/proc/{}/task", self.0)).map_or(0, Iterator::count);
+                is_dead && threads() <= 1
+            }
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        }
+    }
+
     async fn read(self, what: &'static str) -> Option<String> {
         let path = format!("/proc/{}/{what}", self.0);
         blocking::run(move || std::fs::read_to_string(path).ok()).await.ok().flatten()

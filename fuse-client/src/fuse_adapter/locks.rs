@@ -1,6 +1,7 @@
 //! Requests for locks: whose they are, and waiting for them until the caller is interrupted.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cairn_common::client::ClientError;
 use cairn_common::ids::{InodeId, RequestId};
@@ -11,7 +12,11 @@ use super::FuseAdapter;
 use super::caller_task::{CallerTask, LockCall};
 use super::dispatch::finish;
 use super::replies::reply_empty;
+use crate::filesystem::Filesystem;
 use crate::filesystem::locks::Locked;
+
+/// How often a process is looked at whose closes are not told.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A request for a lock, or about one.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +61,25 @@ impl AskedLock {
     }
 }
 
+/// The kernel does not tell of closes of what was opened for reading before there were locks: POSIX locks
+/// that were taken through it go at its last close, and when their process is seen to be gone, for a
+/// child may have it open for longer.
+fn watch(filesystem: &Arc<Filesystem>, asked: AskedLock, owner: LockOwner) {
+    if !filesystem.begin_watch(asked.inode, asked.handle, owner) {
+        return;
+    }
+    let filesystem = filesystem.clone();
+    tokio::spawn(async move {
+        let process = CallerTask::of(asked.pid);
+        while filesystem.goes_on_watching(asked.inode, owner) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            if process.is_gone().await {
+                filesystem.close_locks(RequestId::random(), asked.inode, owner.id).await;
+            }
+        }
+    });
+}
+
 impl FuseAdapter {
     /// F_SETLK, F_SETLKW, flock: `kind` is F_RDLCK, F_WRLCK or F_UNLCK.
     pub(super) fn set_lock(&self, asked: AskedLock, kind: i32, wait: bool, reply: ReplyEmpty) {
@@ -71,7 +95,9 @@ impl FuseAdapter {
         let (filesystem, request) = (self.filesystem.clone(), RequestId::random());
         let work = async move {
             let lock = asked.lock(asked.task.lock_call().await, write);
-            filesystem.lock(request, asked.handle, lock).await
+            filesystem.lock(request, asked.handle, lock).await?;
+            watch(&filesystem, asked, lock.owner);
+            Ok(())
         };
         self.run_apart("setlk", request, work, |result| reply_empty(reply, result));
     }
@@ -108,7 +134,10 @@ impl FuseAdapter {
                 })
             };
             match finish("setlkw", request, begun, result) {
-                Ok(Locked::Granted) => reply.ok(),
+                Ok(Locked::Granted) => {
+                    watch(&filesystem, asked, lock.owner);
+                    reply.ok();
+                }
                 Ok(Locked::Interrupted) => reply.error(Errno::EINTR),
                 Err(errno) => reply.error(errno),
             }

@@ -97,12 +97,16 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, result: Result<Bytes, Er
     }
 }
 
-/// How the kernel treats an open file. Also a reader's close is told: its locks go with it.
+/// How the kernel treats an open file. A close costs a request only where it has to be told.
 pub(super) fn fopen_flags(filesystem: &Filesystem, handle: u64) -> FopenFlags {
     let Ok(handle) = filesystem.handle(handle) else { return FopenFlags::FOPEN_DIRECT_IO };
-    match handle.pages {
+    let mut flags = match handle.pages {
         KernelPages::Keep => FopenFlags::FOPEN_KEEP_CACHE,
         KernelPages::Renew => FopenFlags::empty(),
         KernelPages::Bypass => FopenFlags::FOPEN_DIRECT_IO,
+    };
+    if !handle.tells_closes {
+        flags |= FopenFlags::FOPEN_NOFLUSH;
     }
+    flags
 }

@@ -36,6 +36,9 @@ pub struct FileHandle {
     pub pages: KernelPages,
     /// Opened for writing: its close flushes.
     pub writable: bool,
+    /// The kernel tells of every close of a descriptor, not only of the last: for writers, and for who opens
+    /// a file that programs of this mount have locks on.
+    pub tells_closes: bool,
     /// What it reads, to read ahead.
     pub pattern: Mutex<ReadPattern>,
     reported_failures: AtomicU64,
@@ -43,9 +46,9 @@ pub struct FileHandle {
 
 impl FileHandle {
     /// A handle that reports failures from now on.
-    pub fn new(pin: Pin, append: bool, pages: KernelPages, writable: bool) -> Self {
-        let failures = pin.file().lock().failures;
-        Self { pin, append, pages, writable, pattern: Mutex::default(), reported_failures: AtomicU64::new(failures) }
+    pub fn new(pin: Pin, append: bool, pages: KernelPages, writable: bool, tells_closes: bool) -> Self {
+        let reported_failures = AtomicU64::new(pin.file().lock().failures);
+        Self { pin, append, pages, writable, tells_closes, pattern: Mutex::default(), reported_failures }
     }
 
     /// The file.

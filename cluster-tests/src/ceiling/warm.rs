@@ -39,7 +39,7 @@ fn run(work: &Path, figure: &mut impl FnMut(&str, f64)) -> io::Result<()> {
     }
     let large = work.join("large");
     {
-        let piece: Vec<u8> = (0..1usize << 20).map(|at| (at * 31 >> 8) as u8).collect();
+        let piece: Vec<u8> = (0..1usize << 20).map(|at| ((at * 31) >> 8) as u8).collect();
         let mut file = File::create(&large)?;
         for _ in 0..LARGE_BYTES / piece.len() {
             file.write_all(&piece)?;

@@ -1,7 +1,7 @@
 //! The ceiling of every benchmark as a program, and the workload that is compared with it. Made for
 //! `cluster-tests/bench/ceiling`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ fn main() -> anyhow::Result<()> {
             session.umount_and_join()?;
         }
         What::Warm { folder, label } => {
-            cairn_cluster_tests::ceiling::warm(&folder, |name, rate| println!("{label} {name} {rate:.1}"))?;
+            let mut out = std::io::stdout().lock();
+            cairn_cluster_tests::ceiling::warm(&folder, |name, rate| writeln!(out, "{label} {name} {rate:.1}"))?;
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ const MEASURED: Duration = Duration::from_millis(1_500);
 
 /// Runs the workload in a new folder in `folder` and removes it; gives `figure` a name and a rate
 /// (operations, passes or MB a second; more is better) for every part.
-pub fn warm(folder: &Path, mut figure: impl FnMut(&str, f64)) -> io::Result<()> {
+pub fn warm(folder: &Path, mut figure: impl FnMut(&str, f64) -> io::Result<()>) -> io::Result<()> {
     let work = folder.join(format!("warm.{}", std::process::id()));
     std::fs::create_dir(&work)?;
     let result = run(&work, &mut figure);
@@ -29,7 +29,7 @@ pub fn warm(folder: &Path, mut figure: impl FnMut(&str, f64)) -> io::Result<()> 
     result
 }
 
-fn run(work: &Path, figure: &mut impl FnMut(&str, f64)) -> io::Result<()> {
+fn run(work: &Path, figure: &mut impl FnMut(&str, f64) -> io::Result<()>) -> io::Result<()> {
     let files: Vec<PathBuf> = (0..FILES).map(|file| work.join(format!("d{}/f{file}", file / 250))).collect();
     let mut bytes = vec![b'x'; FILE_BYTES];
     bytes.chunks_mut(64).for_each(|line| line[line.len() - 1] = b'\n');
@@ -48,10 +48,10 @@ fn run(work: &Path, figure: &mut impl FnMut(&str, f64)) -> io::Result<()> {
     }
 
     let operations = FILES as f64;
-    figure("stat_ops", rate(operations, || files.iter().try_for_each(|file| std::fs::metadata(file).map(drop)))?);
-    figure("open_ops", rate(operations, || files.iter().try_for_each(|file| File::open(file).map(drop)))?);
+    figure("stat_ops", rate(operations, || files.iter().try_for_each(|file| std::fs::metadata(file).map(drop)))?)?;
+    figure("open_ops", rate(operations, || files.iter().try_for_each(|file| File::open(file).map(drop)))?)?;
     let open_read = || files.iter().try_for_each(|file| std::fs::read(file).map(drop));
-    figure("open_read_ops", rate(operations, open_read)?);
+    figure("open_read_ops", rate(operations, open_read)?)?;
     let list = || -> io::Result<()> {
         for directory in std::fs::read_dir(work)? {
             let directory = directory?;
@@ -61,22 +61,18 @@ fn run(work: &Path, figure: &mut impl FnMut(&str, f64)) -> io::Result<()> {
         }
         Ok(())
     };
-    figure("list_entries", rate(operations, list)?);
-    figure(
-        "find_passes",
-        rate(1.0, || program(Command::new("find").arg(work).args(["-type", "f", "-printf", "%s\\n"])))?,
-    );
+    figure("list_entries", rate(operations, list)?)?;
+    let find = || program(Command::new("find").arg(work).args(["-type", "f", "-printf", "%s\\n"]));
+    figure("find_passes", rate(1.0, find)?)?;
     // Not the large file: it would be all that is measured.
     let directories: Vec<PathBuf> = (0..FILES.div_ceil(250)).map(|number| work.join(format!("d{number}"))).collect();
-    figure(
-        "grep_passes",
-        rate(1.0, || program(Command::new("grep").args(["-r", "-l", "nowhere"]).args(&directories)))?,
-    );
+    let grep = || program(Command::new("grep").args(["-r", "-l", "nowhere"]).args(&directories));
+    figure("grep_passes", rate(1.0, grep)?)?;
 
     let file = File::open(&large)?;
     let mut buffer = vec![0; 1 << 20];
     let sequential = || (0..LARGE_BYTES as u64 >> 20).try_for_each(|at| file.read_exact_at(&mut buffer, at << 20));
-    figure("sequential_read_mb", rate(LARGE_BYTES as f64 / 1e6, sequential)?);
+    figure("sequential_read_mb", rate(LARGE_BYTES as f64 / 1e6, sequential)?)?;
     let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let mut page = [0; 4_096];
     let randomly = || {
@@ -85,7 +81,7 @@ fn run(work: &Path, figure: &mut impl FnMut(&str, f64)) -> io::Result<()> {
             file.read_exact_at(&mut page, at)
         })
     };
-    figure("random_read_4k_ops", rate(10_000.0, randomly)?);
+    figure("random_read_4k_ops", rate(10_000.0, randomly)?)?;
     Ok(())
 }
 

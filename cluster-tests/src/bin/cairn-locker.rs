@@ -10,6 +10,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 type Files = BTreeMap<String, OwnedFd>;
 
 fn main() {
+    // A shell that starts tests in the background has it ignored.
+    // SAFETY: nothing of this process depends on it.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
     let mut files = Files::new();
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { return };

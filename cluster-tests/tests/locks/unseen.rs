@@ -74,8 +74,8 @@ fn whole_files_of_unseen_callers_exclude_every_kind_of_lock() {
     }
     // Parts of files are POSIX, and go with a close.
     let (mut a, mut b) = super::two_lockers(&one, two, "g");
-    b.open("h", "r", &two.join("g"));
     b.expect("posix f wr 5 5 try", "ok");
+    b.open("h", "r", &two.join("g"));
     a.expect("flock f ex try", "ok");
     a.refused("posix f rd 9 1 try", KEPT_OUT);
     b.expect("close h", "ok");

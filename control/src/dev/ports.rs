@@ -17,8 +17,13 @@ pub(crate) fn random_host() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 64 | (a & 63), b, c.clamp(1, 254)))
 }
 
-/// That many different addresses on `host` where neither UDP nor TCP is in use now.
-pub(crate) fn free_addresses(host: IpAddr, wanted: usize) -> Result<Vec<SocketAddr>, ControlError> {
+/// That many different addresses on `host` where neither UDP nor TCP is in use now, and which are not
+/// among the `promised`: what those are for may not have started yet.
+pub(crate) fn free_addresses(
+    host: IpAddr,
+    wanted: usize,
+    promised: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, ControlError> {
     let mut found: Vec<SocketAddr> = Vec::with_capacity(wanted);
     for _ in 0..wanted * 200 {
         if found.len() == wanted {
@@ -26,7 +31,8 @@ pub(crate) fn free_addresses(host: IpAddr, wanted: usize) -> Result<Vec<SocketAd
         }
         let port = LOW + (random() % u128::from(HIGH - LOW)) as u16;
         let address = SocketAddr::from((host, port));
-        if !found.contains(&address) && UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+        let given = found.contains(&address) || promised.contains(&address);
+        if !given && UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             found.push(address);
         }
     }
@@ -36,4 +42,20 @@ pub(crate) fn free_addresses(host: IpAddr, wanted: usize) -> Result<Vec<SocketAd
 /// A version 4 UUID is random but for six fixed bits; the low bytes are random.
 fn random() -> u128 {
     uuid::Uuid::new_v4().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_is_not_given_again() {
+        let host = random_host();
+        let all: Vec<_> = (LOW..HIGH).map(|port| SocketAddr::from((host, port))).collect();
+        let (free, promised) = all.split_first().unwrap();
+        assert!(free_addresses(host, 1, &all).is_err());
+        // One port of 22,000: found now and then, and never another.
+        let found = (0..200).find_map(|_| free_addresses(host, 1, promised).ok());
+        assert!(found.is_none_or(|found| found == [*free]));
+    }
 }

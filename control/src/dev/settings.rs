@@ -101,7 +101,7 @@ impl Settings {
             return bad("replicas", replicas, "every replica needs a chunk server of its own, and there are at most 8");
         }
         let host = random_host();
-        let mut addresses = free_addresses(host, (meta + chunk) as usize * 2)?.into_iter();
+        let mut addresses = free_addresses(host, (meta + chunk) as usize * 2, &[])?.into_iter();
         let mut next = || addresses.next().ok_or(ControlError::NoPorts { host, wanted: 1, low: 0, high: 0 });
         let metadata = (1..=meta)
             .map(|node| {
@@ -159,9 +159,16 @@ impl Settings {
         }
         let name = format!("mount{}", self.mount.len() + 1);
         let host = self.metadata.first().map_or_else(random_host, |server| server.metrics.ip());
-        let metrics = free_addresses(host, 1)?.remove(0);
+        let metrics = free_addresses(host, 1, &self.addresses())?.remove(0);
         self.mount.push(MountEntry { name: name.clone(), path: path.to_owned(), metrics });
         Ok(name)
+    }
+
+    /// Every address that belongs to something of the cluster, whether it runs or not.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let metadata = self.metadata.iter().flat_map(|server| [server.address, server.metrics]);
+        let chunk = self.chunk.iter().flat_map(|server| [server.address, server.metrics]);
+        metadata.chain(chunk).chain(self.mount.iter().map(|mount| mount.metrics)).collect()
     }
 
     /// Where the metadata servers listen.
@@ -209,13 +216,13 @@ mod tests {
 
     #[test]
     fn addresses_are_all_different() {
-        let settings = Settings::new(Sizes { meta: Some(5), chunk: Some(9), replicas: Some(3) }).unwrap();
-        let mut all: Vec<_> = settings.metadata.iter().flat_map(|m| [m.address, m.metrics]).collect();
-        all.extend(settings.chunk.iter().flat_map(|c| [c.address, c.metrics]));
+        let mut settings = Settings::new(Sizes { meta: Some(5), chunk: Some(9), replicas: Some(3) }).unwrap();
+        settings.remember_mount(Path::new("/mnt/a")).unwrap();
+        let mut all = settings.addresses();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
-        assert_eq!((all.len(), count), (28, 28));
+        assert_eq!((all.len(), count), (29, 29));
     }
 
     #[test]

@@ -190,8 +190,8 @@ impl FileInner {
         let order = |attributes: &Attributes| (attributes.data_version, attributes.ctime);
         let known = self.known.as_ref().map(order);
         if known.is_none_or(|known| known <= order(&fresh)) {
-            // Of the same age as before the doubt, or with nothing to compare, it may be of before, too.
-            self.doubtful &= known.is_none_or(|known| known == order(&fresh));
+            // A doubt stays: this may have been carried out before what the doubt is about, and only its
+            // answer have come later.
             self.known = Some(fresh);
             self.newer_bytes = self.newer_bytes.filter(|(version, _)| *version > fresh.data_version);
         }
@@ -330,8 +330,8 @@ mod tests {
         file.lock().doubt();
         file.lock().merge(attributes(1, 10));
         assert_eq!(file.lock().certain(), None, "an answer to a question of before the change");
-        file.lock().merge(attributes(1, 11));
-        assert_eq!(file.lock().certain(), Some(attributes(1, 11)));
+        file.lock().merge(attributes(2, 11));
+        assert_eq!(file.lock().certain(), None, "a commit of before the change, answered after it");
 
         let opening = FileState::new(InodeId(7));
         let before = opening.lock().doubts();

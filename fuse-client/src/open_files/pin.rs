@@ -131,16 +131,22 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let queue = {
+        let (unregistered, queue) = {
             let mut inner = self.file.lock();
             let registration = inner.registration(self.mode);
             registration.pins -= 1;
             self.files.leases.lock().unpin(self.file.inode);
-            if registration.pins == 0 {
+            let unused = registration.pins == 0;
+            if unused {
                 registration.idle_since = Some(Instant::now());
             }
-            registration.pins == 0 && !std::mem::replace(&mut registration.queued, true)
+            let unregistered = unused && !registration.registered;
+            (unregistered, unused && !unregistered && !std::mem::replace(&mut registration.queued, true))
         };
+        if unregistered {
+            // Nothing has to be given back: it goes here, and not on the releaser's thread.
+            self.files.forget_if_idle(&self.file);
+        }
         if queue {
             self.files.idle.lock().push((self.file.clone(), self.mode));
         }
@@ -161,10 +167,9 @@ mod tests {
         let clock = Arc::new(LeaseClock::new(Arc::new(SystemClock)));
         let files = Arc::new(OpenFiles::new(Arc::new(LeaseBook::new(clock, MountSettings::default().cache))));
         let old = files.pin(InodeId(7), OpenMode::Write).file().clone();
+        assert!(files.get(InodeId(7)).is_none(), "nobody uses it, and the cluster does not know of it");
+        let pin = files.pin(InodeId(7), OpenMode::Read);
         files.forget_if_idle(&old);
-        assert!(files.get(InodeId(7)).is_none(), "nobody uses it");
-        let unpinned = files.pin(InodeId(7), OpenMode::Read).file().clone();
-        files.forget_if_idle(&old);
-        assert!(Arc::ptr_eq(&files.get(InodeId(7)).unwrap(), &unpinned), "it was another one that was forgotten");
+        assert!(Arc::ptr_eq(&files.get(InodeId(7)).unwrap(), pin.file()), "it was another one that was forgotten");
     }
 }

@@ -153,6 +153,8 @@ impl Exerciser {
 
     fn map_write(&mut self, site: usize, range: &Range<u64>) -> std::io::Result<()> {
         let file = open(&self.sites[site].0);
+        // As every program that maps a file: it must know how long that is.
+        self.check_length(site, file.metadata()?.len());
         if self.expected.len() < range.end as usize {
             file.set_len(range.end)?;
             self.expected.resize(range.end as usize, 0);
@@ -167,9 +169,12 @@ impl Exerciser {
 
     fn copy(&mut self, site: usize, source: &Range<u64>, to: u64) -> std::io::Result<()> {
         let file = &self.sites[site].1;
+        // Linux cuts the range at the length that it knows, and asks for none (docs/semantics.md).
+        self.check_length(site, file.metadata()?.len());
         let (mut from, mut at) = (source.start, to);
         while from < source.end {
-            let copied = copy_file_range(file, Some(&mut from), file, Some(&mut at), (source.end - from) as usize)?;
+            let left = (source.end - from) as usize;
+            let copied = copy_file_range(file, Some(&mut from), file, Some(&mut at), left)?;
             if copied == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }

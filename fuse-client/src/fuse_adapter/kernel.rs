@@ -85,8 +85,8 @@ impl Kernel {
     }
 
     /// A READ has come while the file is not leased. Its pages fall at the next question for attributes,
-    /// which the kernel asks before it gives a program anything out of them; until then none may be
-    /// answered with a lifetime.
+    /// which the kernel asks before it gives a program anything out of them (by the answer, if the file was
+    /// modified, or else by a notification); until then none may be answered with a lifetime.
     pub(super) fn fills_unleased(&self, inode: InodeId) {
         self.unleased.lock().insert(inode, self.reads.fetch_add(1, Ordering::Relaxed));
     }

@@ -127,12 +127,16 @@ impl fuser::Filesystem for FuseAdapter {
         let (pid, is_root, believed) = (req.pid(), ino == INodeNo::ROOT, self.believed());
         let kernel = self.kernel.clone();
         let work = async move {
-            let ask = filesystem.attributes(caller.request, inode(ino));
             if is_root {
+                let ask = filesystem.attributes(caller.request, inode(ino));
                 return bounded_for_unmount(pid, "attributes of the mount point", ask).await;
             }
-            let attributes = ask.await?;
-            kernel.drop_unleased(inode(ino)).await;
+            let (attributes, drops_pages) = filesystem.attributes_for_kernel(caller.request, inode(ino)).await?;
+            // The kernel throws away an answer that is overtaken by a notification: a read would then end at
+            // the length of before. So only where the answer does not do it.
+            if !drops_pages {
+                kernel.drop_unleased(inode(ino)).await;
+            }
             Ok(attributes)
         };
         self.run("getattr", caller.request, work, move |result| {

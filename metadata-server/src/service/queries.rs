@@ -35,6 +35,13 @@ pub(super) async fn answer(
     deadline: Instant,
     asked: &Asked<'_>,
 ) -> Result<MetadataReply, ServiceError> {
+    // Before anything is granted: the flush that this waits for would recall the grant, and a kernel throws
+    // away an answer that its mount was told to forget meanwhile. Old news do no harm: it is looked at again.
+    if let Some(inode) = subject(asked.query).filter(|inode| shows_state(asked.query, *inode))
+        && let Some(holder) = held_by_another(&*context.group.view(), asked.session, Some(inode)).map_err(broken)?
+    {
+        recall_exclusive(context, leader, deadline, asked.session, inode, holder).await?;
+    }
     loop {
         let mut grants = Grants::new(context, leader, asked);
         grants.take(&subject(asked.query).into_iter().collect());
@@ -49,19 +56,32 @@ pub(super) async fn answer(
                 return Ok(MetadataReply::Answered { answer: complete(leader, answer), sequence, grant });
             }
             Read::Exclusive { inode, holder } => {
-                let need = Need { inode, change: false, exclusive: Some(holder), last_name: false, covered: false };
-                let recall = |table: &mut LeaseTable, id| {
-                    let now = context.clock.monotonic();
-                    table.need(id, &[need], now);
-                    table.look(id, now)
-                };
-                Pins::begin(leader, asked.session, recall)?.clear(context, deadline).await?;
+                recall_exclusive(context, leader, deadline, asked.session, inode, holder).await?;
             }
         }
         if Instant::now() >= deadline {
             return Err(ServiceError::Unavailable { reason: "the file is written by others all the time".into() });
         }
     }
+}
+
+/// Waits until the holder has flushed the file and given its lease up, or is no holder any more.
+async fn recall_exclusive(
+    context: &Context,
+    leader: &Arc<Leader>,
+    deadline: Instant,
+    session: SessionId,
+    inode: InodeId,
+    holder: SessionId,
+) -> Result<(), ServiceError> {
+    let need = Need { inode, change: false, exclusive: Some(holder), last_name: false, covered: false };
+    let recall = |table: &mut LeaseTable, id| {
+        let now = context.clock.monotonic();
+        table.need(id, &[need], now);
+        table.look(id, now)
+    };
+    Pins::begin(leader, session, recall)?.clear(context, deadline).await?;
+    Ok(())
 }
 
 /// What a reading came to.

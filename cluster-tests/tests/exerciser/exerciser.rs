@@ -33,6 +33,10 @@ pub struct Exerciser {
     /// The file's path on each mount, and a descriptor that stays open there.
     sites: Vec<(PathBuf, File)>,
     expected: Vec<u8>,
+    /// Leaders die meanwhile: see [`Self::know_length`].
+    failovers: bool,
+    /// Reads that were right when they were tried again.
+    cut: u64,
     steps: u64,
     last: VecDeque<String>,
 }
@@ -47,9 +51,9 @@ fn span(range: &Range<u64>) -> Range<usize> {
 
 impl Exerciser {
     /// Makes the file, empty, at the first of the paths; all of them lead to it.
-    pub fn new(rng: StdRng, limits: Limits, paths: Vec<PathBuf>) -> Self {
+    pub fn new(rng: StdRng, limits: Limits, paths: Vec<PathBuf>, failovers: bool) -> Self {
         let sites = paths.into_iter().map(|path| (path.clone(), open(&path))).collect();
-        Self { rng, limits, sites, expected: Vec::new(), steps: 0, last: VecDeque::new() }
+        Self { rng, limits, sites, expected: Vec::new(), failovers, cut: 0, steps: 0, last: VecDeque::new() }
     }
 
     /// One operation on one of the mounts.
@@ -80,7 +84,12 @@ impl Exerciser {
         let result = match &operation {
             Operation::Read(range) => {
                 let mut bytes = vec![0; (range.end - range.start) as usize];
-                let count = read_fully(file, range.start, &mut bytes);
+                let mut count = read_fully(file, range.start, &mut bytes);
+                let right = self.expected.len().saturating_sub(range.start as usize).min(bytes.len());
+                if self.failovers && count.as_ref().is_ok_and(|count| *count < right) {
+                    self.cut += 1;
+                    count = read_fully(&self.sites[site].1, range.start, &mut bytes);
+                }
                 count.map(|count| self.compare(site, "read", range.start, &bytes[..count], bytes.len()))
             }
             Operation::MapRead(range) => self.map(site, range, |exerciser, bytes| {
@@ -145,7 +154,7 @@ impl Exerciser {
             return Ok(());
         }
         let file = open(&self.sites[site].0);
-        self.check_length(site, file.metadata()?.len());
+        self.know_length(site, &file)?;
         let mut mapping = SharedMapping::of(&file, self.expected.len())?;
         look(self, &mapping.bytes_mut()[span(range)]);
         Ok(())
@@ -154,7 +163,7 @@ impl Exerciser {
     fn map_write(&mut self, site: usize, range: &Range<u64>) -> std::io::Result<()> {
         let file = open(&self.sites[site].0);
         // As every program that maps a file: it must know how long that is.
-        self.check_length(site, file.metadata()?.len());
+        self.know_length(site, &file)?;
         if self.expected.len() < range.end as usize {
             file.set_len(range.end)?;
             self.expected.resize(range.end as usize, 0);
@@ -170,7 +179,7 @@ impl Exerciser {
     fn copy(&mut self, site: usize, source: &Range<u64>, to: u64) -> std::io::Result<()> {
         let file = &self.sites[site].1;
         // Linux cuts the range at the length that it knows, and asks for none (docs/semantics.md).
-        self.check_length(site, file.metadata()?.len());
+        self.know_length(site, file)?;
         let (mut from, mut at) = (source.start, to);
         while from < source.end {
             let left = (source.end - from) as usize;
@@ -204,6 +213,20 @@ impl Exerciser {
         let end = self.expected.len().min(range.end as usize);
         let from = end.min(range.start as usize);
         self.expected[from..end].fill(0);
+    }
+
+    /// Has the kernel ask for the length. While a new leader takes over it throws the answer away
+    /// (docs/semantics.md): what uses the length it knows then meets that of before, once.
+    fn know_length(&self, site: usize, file: &File) -> std::io::Result<()> {
+        for _ in 0..if self.failovers { 2 } else { 1 } {
+            self.check_length(site, file.metadata()?.len());
+        }
+        Ok(())
+    }
+
+    /// Reads that were cut at an older length while a new leader took over.
+    pub fn cut(&self) -> u64 {
+        self.cut
     }
 
     fn check_length(&self, site: usize, length: u64) {

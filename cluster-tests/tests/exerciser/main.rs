@@ -21,16 +21,17 @@ const MIDDLE: Limits = Limits { length: 1 << 20, operation: 128 << 10 };
 const LARGE: Limits = Limits { length: 12 << 20, operation: 5 << 20 };
 
 /// Runs every size of file for its share of the operations.
-fn exercise(seed: Seed, folders: &[PathBuf], operations: usize) {
+fn exercise(seed: Seed, folders: &[PathBuf], operations: usize, failovers: bool) {
     for (run, (limits, share)) in [(SMALL, 10), (MIDDLE, 9), (LARGE, 1)].into_iter().enumerate() {
         let paths = folders.iter().map(|folder| folder.join(format!("exercised{run}"))).collect();
-        let mut exerciser = Exerciser::new(seed.rng(run as u64 + 1), limits, paths);
+        let mut exerciser = Exerciser::new(seed.rng(run as u64 + 1), limits, paths, failovers);
         let begun = Instant::now();
         let count = operations * share / 20;
         (0..count).for_each(|_| exerciser.step());
         exerciser.compare_all();
         let rate = count as f64 / begun.elapsed().as_secs_f64();
-        eprintln!("{count} operations on a file of up to {} bytes: {rate:.0} a second", limits.length);
+        let cut = exerciser.cut();
+        eprintln!("{count} operations on a file of up to {} bytes: {rate:.0} a second, {cut} reads cut", limits.length);
     }
 }
 
@@ -39,7 +40,7 @@ fn exercise(seed: Seed, folders: &[PathBuf], operations: usize) {
 fn a_local_file_system_passes() {
     let folder = tempfile::tempdir().expect("a folder");
     let folders = [folder.path().to_owned(), folder.path().to_owned()];
-    exercise(Seed::new("exerciser a_local_file_system_passes"), &folders, 2_000);
+    exercise(Seed::new("exerciser a_local_file_system_passes"), &folders, 2_000, false);
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn mounts_take_turns() {
     let seed = Seed::new("exerciser mounts_take_turns");
     let cluster = DevCluster::start();
     let folders = [cluster.mount(1), cluster.add_mount()];
-    exercise(seed, &folders, size("CAIRN_EXERCISER", 3_000));
+    exercise(seed, &folders, size("CAIRN_EXERCISER", 3_000), false);
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn mounts_take_turns_while_servers_are_killed() {
     std::thread::scope(|scope| {
         let exercising = scope.spawn(|| {
             let _done = SetOnDrop(&done);
-            exercise(seed, &folders, size("CAIRN_EXERCISER_KILLED", 2_000));
+            exercise(seed, &folders, size("CAIRN_EXERCISER_KILLED", 2_000), true);
         });
         let (mut dice, mut kills) = (seed.rng(0), 0);
         while !done.load(Ordering::Relaxed) {

@@ -37,15 +37,15 @@ impl Filesystem {
     }
 
     /// The same for the kernel. Tells also whether the answer itself makes the kernel drop the pages that it
-    /// has of the file: the modification time is later than any that it was told while the file is open.
+    /// has of the file, because the modification time is another than the one that it knows.
     pub async fn attributes_for_kernel(
         &self,
         request: RequestId,
         inode: InodeId,
     ) -> Result<(Attributes, bool), ClientError> {
-        let latest = self.files.get(inode).and_then(|file| file.lock().latest_mtime());
         let attributes = self.attributes(request, inode).await?;
-        Ok((attributes, latest.is_some_and(|latest| latest < attributes.mtime)))
+        let is_modified = self.files.get(inode).is_some_and(|file| file.lock().tell_mtime(attributes.mtime));
+        Ok((attributes, is_modified))
     }
 
     /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime, mode

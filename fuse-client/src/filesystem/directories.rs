@@ -363,10 +363,12 @@ impl Filesystem {
         limit: u32,
         plus: bool,
     ) -> Result<Page, ClientError> {
-        let remembered = self.leases.told(|cache, time| cache.whole_listing(inode, WHOLE_MAX, time));
+        // Own cookies are no place to go on from: none are made for that.
+        let most = if after == 0 { WHOLE_MAX } else { 0 };
+        let remembered = self.leases.told(|cache, time| cache.whole_listing(inode, most, time));
         let remembered = remembered.and_then(|whole| {
             let last = whole.entries.last().map_or(DOT_DOT, |entry| entry.cookie);
-            // Own cookies are no place to go on from; and what is newer than the listing stays out of it.
+            // What is newer than the listing stays out of it.
             let may_go_on = !whole.own_cookies && last <= up_to;
             (after == 0 || may_go_on).then(|| Page {
                 entries: whole.entries,

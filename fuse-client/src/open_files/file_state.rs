@@ -40,8 +40,8 @@ pub struct FileState {
 pub struct FileInner {
     /// Newest attributes seen, as one answer told them.
     pub known: Option<Attributes>,
-    /// Latest modification time among all attributes seen.
-    latest_mtime: Option<Timestamp>,
+    /// Latest modification time that the kernel was told since the file is in use, or that was known then.
+    told_mtime: Option<Timestamp>,
     /// Bytes newer than those, seen without the attributes that go with them: their version, and the
     /// file's length with them.
     newer_bytes: Option<(DataVersion, u64)>,
@@ -119,7 +119,7 @@ impl FileState {
             exclusive_ended: Notify::new(),
             inner: Mutex::new(FileInner {
                 known: None,
-                latest_mtime: None,
+                told_mtime: None,
                 newer_bytes: None,
                 doubtful: false,
                 doubts: 0,
@@ -190,7 +190,7 @@ impl FileState {
 impl FileInner {
     /// Keeps the newer of what is known and `fresh`: an answer may have been overtaken by a commit.
     pub fn merge(&mut self, fresh: Attributes) {
-        self.latest_mtime = self.latest_mtime.max(Some(fresh.mtime));
+        self.told_mtime.get_or_insert(fresh.mtime);
         let order = |attributes: &Attributes| (attributes.data_version, attributes.ctime);
         let known = self.known.as_ref().map(order);
         if known.is_none_or(|known| known <= order(&fresh)) {
@@ -201,9 +201,11 @@ impl FileInner {
         }
     }
 
-    /// Latest modification time among all attributes seen: the kernel was told none that is later.
-    pub fn latest_mtime(&self) -> Option<Timestamp> {
-        self.latest_mtime
+    /// The kernel is told this modification time. Answers whether it is later than any before.
+    pub fn tell_mtime(&mut self, mtime: Timestamp) -> bool {
+        let is_later = self.told_mtime.is_some_and(|told| told < mtime);
+        self.told_mtime = self.told_mtime.max(Some(mtime));
+        is_later
     }
 
     /// An own change has made the attributes old, and did not tell the new ones.

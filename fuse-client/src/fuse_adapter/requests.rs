@@ -507,7 +507,9 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let work = async move { filesystem.xattr_names(caller, inode(ino)).await };
+        // As Linux does it: names of this kind are the administrator's.
+        let shows_trusted = caller.uid == 0;
+        let work = async move { filesystem.xattr_names(caller, inode(ino), shows_trusted).await };
         self.run("listxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
     }
 

@@ -138,6 +138,17 @@ fn appends(seen: &mut Seen, folder: &Path) {
     seen.got("content", fs::read_to_string(&path));
 }
 
+/// A page of memory, for direct IO.
+pub(super) fn aligned_page() -> impl AsRef<[u8]> {
+    Aligned::new(4_096)
+}
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + 4_096]
+    }
+}
+
 /// Memory that starts at a page.
 struct Aligned {
     bytes: Vec<u8>,

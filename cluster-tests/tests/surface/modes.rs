@@ -39,6 +39,16 @@ fn bits_go(seen: &mut Seen, folder: &Path) {
     let operations: &[(&str, Operation)] = &[
         ("write", |path| ignore(pwrite(&opened(path), b"x", 0).expect("write"))),
         ("append", |path| ignore(pwrite(&open(path, libc::O_WRONLY | libc::O_APPEND, 0).expect("open"), b"x", 0))),
+        ("write and fsync", |path| {
+            let own = opened(path);
+            ignore(pwrite(&own, b"x", 0).expect("write"));
+            own.sync_all().expect("fsync");
+        }),
+        ("direct write", |path| {
+            let own = open(path, libc::O_WRONLY | libc::O_DIRECT, 0).expect("open");
+            let memory = super::flags::aligned_page();
+            ignore(pwrite(&own, memory.as_ref(), 0).expect("write"));
+        }),
         ("write of nothing", |path| ignore(pwrite(&opened(path), b"", 0).expect("write"))),
         ("truncate", |path| ignore(truncate(path, 50).expect("truncate"))),
         ("truncate to the same size", |path| ignore(truncate(path, 100).expect("truncate"))),

@@ -240,8 +240,9 @@ fn odd(seen: &mut Seen, folder: &Path) {
     let both = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
     seen.code("punch and zero", fallocate(&own, both, 0, 10));
     seen.code("an unknown mode", fallocate(&own, 1 << 20, 0, 10));
-    seen.code("collapse", fallocate(&own, libc::FALLOC_FL_COLLAPSE_RANGE, 0, 4_096));
-    seen.code("insert", fallocate(&own, libc::FALLOC_FL_INSERT_RANGE, 0, 4_096));
+    let other = file(folder.join("other"), &[1; 20_480]);
+    seen.code("collapse", fallocate(&other, libc::FALLOC_FL_COLLAPSE_RANGE, 0, 4_096));
+    seen.code("insert", fallocate(&other, libc::FALLOC_FL_INSERT_RANGE, 0, 4_096));
     seen.code("truncate of nothing", truncate(folder.join("nothing"), 5));
     seen.code("copy onto itself", copy(&own, 0, &own, 2, 5));
     seen.code("copy within", copy(&own, 0, &own, 20, 5));

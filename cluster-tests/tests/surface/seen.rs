@@ -35,11 +35,6 @@ impl Seen {
         self.lines.len()
     }
 
-    /// Whether a line has this name.
-    pub(crate) fn has(&self, what: &str) -> bool {
-        self.lines.iter().any(|(own, _)| own == what)
-    }
-
     /// Every name of either, with the values of both; names may come more than once.
     pub(crate) fn compared_with(&self, other: &Self) -> Vec<(String, String, String)> {
         let mut names: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();

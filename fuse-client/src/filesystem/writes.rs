@@ -77,7 +77,7 @@ impl Filesystem {
         {
             return result;
         }
-        if handle.append {
+        if handle.appends() {
             return self.append(request, handle, data).await;
         }
         let result = self.write_through(request, file, place, &data).await;
@@ -193,5 +193,5 @@ impl Filesystem {
 }
 
 fn place(handle: &FileHandle, offset: u64) -> Place {
-    if handle.append { Place::End } else { Place::At(offset) }
+    if handle.appends() { Place::End } else { Place::At(offset) }
 }

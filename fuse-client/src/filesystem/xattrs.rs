@@ -13,7 +13,8 @@ use super::{Caller, Filesystem};
 use crate::backend::unexpected;
 
 /// Namespaces of extended attributes. Not "system.": access control lists are not kept (yet).
-const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+const NAMESPACES: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+const TRUSTED: &[u8] = b"trusted.";
 /// The kernel asks for it before every write.
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
@@ -39,8 +40,8 @@ impl Filesystem {
         }
     }
 
-    /// All names, each followed by a NUL.
-    pub async fn xattr_names(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
+    /// All names, each followed by a NUL; those of `trusted.` for who may use them.
+    pub async fn xattr_names(&self, caller: Caller, inode: InodeId, shows_trusted: bool) -> Result<Bytes, ClientError> {
         let remembered = self.leases.told(|cache, time| cache.xattr_names(inode, time));
         let names = match remembered {
             Some(names) => names,
@@ -50,8 +51,8 @@ impl Filesystem {
             },
         };
         let mut list = Vec::new();
-        for name in names {
-            list.extend_from_slice(&name);
+        for name in names.iter().filter(|name| shows_trusted || !name.starts_with(TRUSTED)) {
+            list.extend_from_slice(name);
             list.push(0);
         }
         Ok(list.into())

@@ -102,8 +102,16 @@ pub(super) fn time_change(time: TimeOrNow) -> TimeChange {
     }
 }
 
+/// fuser 0.18 takes the nanoseconds of a time before 1970 off its seconds, where the kernel adds them: -1 s
+/// and 0.25 s come as 1.25 s before 1970.
 fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::from_system(time)
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => Timestamp::from_system(time),
+        Err(before) => {
+            let before = before.duration();
+            Timestamp { seconds: -(before.as_secs() as i64), nanos: before.subsec_nanos() }
+        }
+    }
 }
 
 /// What fallocate's flags ask for, and whether the file keeps its size; None for what is not offered.

@@ -340,13 +340,14 @@ impl fuser::Filesystem for FuseAdapter {
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let begun = Instant::now();
         self.fills_pages(inode(ino), fh.0, offset, data.len() as u32);
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
+        self.follow_append(fh, flags);
         // Room in the buffer: answered here, without a hop onto the runtime.
         if let Some(result) = filesystem.try_write(request, fh.0, offset, data) {
             return match finish("write", request, begun, result) {
@@ -510,7 +511,9 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
-        let work = async move { filesystem.xattr_names(caller, inode(ino)).await };
+        // As Linux does it: names of this kind are the administrator's.
+        let shows_trusted = caller.uid == 0;
+        let work = async move { filesystem.xattr_names(caller, inode(ino), shows_trusted).await };
         self.run("listxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
     }
 
@@ -664,6 +667,16 @@ impl FuseAdapter {
         let may_fill = !bypasses || (offset | u64::from(size)).is_multiple_of(PAGE_BYTES);
         if may_fill && !self.filesystem.covers_pages(inode) {
             self.kernel.fills_unleased(inode);
+        }
+    }
+
+    /// What was opened to append follows fcntl(2), which may take that away and give it back. What was not
+    /// goes through the kernel's pages, which are where the kernel believes the end to be.
+    fn follow_append(&self, handle: FileHandle, flags: OpenFlags) {
+        if let Ok(handle) = self.filesystem.handle(handle.0)
+            && handle.opened_to_append()
+        {
+            handle.set_appends(flags.0 & libc::O_APPEND != 0);
         }
     }
 

@@ -277,6 +277,7 @@ impl FileInner {
         if !self.dirty.is_empty() {
             shown.size = self.size();
             shown.allocated = shown.allocated.saturating_add(self.dirty.bytes());
+            shown.mode = without_suid_sgid(shown.mode);
             if let Some(written) = self.local_mtime {
                 shown.mtime = written;
                 shown.ctime = shown.ctime.max(written);
@@ -305,6 +306,12 @@ impl FileInner {
     pub fn is_idle(&self) -> bool {
         self.is_clean() && self.registrations.iter().all(|r| r.pins == 0 && !r.registered)
     }
+}
+
+/// The mode that the commit of bytes leaves: suid goes, and sgid where the group may execute.
+fn without_suid_sgid(mode: u32) -> u32 {
+    let sgid = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    mode & !(libc::S_ISUID | sgid)
 }
 
 #[cfg(test)]

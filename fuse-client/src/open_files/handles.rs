@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_common::client::ClientError;
 use cairn_common::protocol::FsError;
@@ -30,8 +30,8 @@ pub enum KernelPages {
 #[derive(Debug)]
 pub struct FileHandle {
     pin: Pin,
-    /// Opened with O_APPEND: each write goes to the file's true end.
-    pub append: bool,
+    opened_to_append: bool,
+    append: AtomicBool,
     /// What the kernel does with pages for it.
     pub pages: KernelPages,
     /// Opened for writing: its close flushes.
@@ -48,7 +48,31 @@ impl FileHandle {
     /// A handle that reports failures from now on.
     pub fn new(pin: Pin, append: bool, pages: KernelPages, writable: bool, tells_closes: bool) -> Self {
         let reported_failures = AtomicU64::new(pin.file().lock().failures);
-        Self { pin, append, pages, writable, tells_closes, pattern: Mutex::default(), reported_failures }
+        Self {
+            pin,
+            opened_to_append: append,
+            append: AtomicBool::new(append),
+            pages,
+            writable,
+            tells_closes,
+            pattern: Mutex::default(),
+            reported_failures,
+        }
+    }
+
+    /// Whether it was opened with O_APPEND.
+    pub fn opened_to_append(&self) -> bool {
+        self.opened_to_append
+    }
+
+    /// With O_APPEND: each write goes to the file's true end.
+    pub fn appends(&self) -> bool {
+        self.append.load(Ordering::Relaxed)
+    }
+
+    /// fcntl(2) has taken O_APPEND away, or given it back.
+    pub fn set_appends(&self, appends: bool) {
+        self.append.store(appends, Ordering::Relaxed);
     }
 
     /// The file.

@@ -298,7 +298,7 @@ impl FileInner {
 
 #[cfg(test)]
 mod tests {
-    use cairn_common::protocol::metadata::NodeKind;
+    use cairn_common::protocol::metadata::{NodeKind, XattrPresence};
 
     use super::*;
 
@@ -315,6 +315,7 @@ mod tests {
             size: 10,
             allocated: 10,
             data_version: DataVersion(version),
+            xattrs: XattrPresence::default(),
             atime: time(1),
             mtime: time(1),
             ctime: time(ctime),

@@ -301,15 +301,14 @@ pub enum Mutation {
     },
     /// Sets or removes an access control list. Result: `Attributes`: the mode follows a new access list, and
     /// one that says no more than the mode is not kept. Errors: `Invalid` and `TooBig` for what is no list,
-    /// `AccessDenied` for a default list of anything but a directory, `NotSupported` for a symlink,
-    /// `NoAttribute` if there is none to remove.
+    /// `AccessDenied` for a default list of anything but a directory, `NotSupported` for a symlink.
     SetAcl {
         /// The inode.
         inode: InodeId,
         /// Which list.
         kind: AclKind,
         /// The list as the value of its extended attribute, at most `POSIX_ACL_MAX_BYTES`. None, and one
-        /// without entries, removes it.
+        /// without entries, removes it; if there is none, nothing changes.
         acl: Option<Bytes>,
         /// A new access list clears sgid: the caller is neither in the inode's group nor has CAP_FSETID.
         clear_sgid: bool,

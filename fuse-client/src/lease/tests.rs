@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_common::client::LeaseTime;
 use cairn_common::clock::Timestamp;
 use cairn_common::extent::{Extent, ExtentContent};

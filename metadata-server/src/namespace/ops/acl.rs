@@ -32,7 +32,7 @@ pub(super) fn set(
         return Err(FsError::NotSupported.into());
     }
     match &acl {
-        None if !inode.has_acl(kind) => return Err(FsError::NoAttribute.into()),
+        None if !inode.has_acl(kind) => return Ok(MutationResult::Attributes(inode.attributes(id))),
         Some(_) if kind == AclKind::Default && !inode.is_directory() => return Err(FsError::AccessDenied.into()),
         Some(acl) if kind == AclKind::Access => {
             inode.mode = inode.mode & !PERMISSION_BITS | acl.permission_bits();

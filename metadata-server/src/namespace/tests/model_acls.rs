@@ -63,7 +63,11 @@ impl Model {
             return Err(FsError::NotSupported);
         }
         match acl {
-            None => drop(node.xattrs.remove(kind.xattr_name().as_bytes()).ok_or(FsError::NoAttribute)?),
+            None => {
+                if node.xattrs.remove(kind.xattr_name().as_bytes()).is_none() {
+                    return Ok(MutationResult::Attributes(self.attributes(id)));
+                }
+            }
             Some(_) if kind == AclKind::Default && node.kind != NodeKind::Directory => {
                 return Err(FsError::AccessDenied);
             }

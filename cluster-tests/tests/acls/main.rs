@@ -45,7 +45,7 @@ fn assert_programs_are_there() {
 
 /// Whether a folder is on the file system whose behaviour is the measure.
 fn is_on_ext4(folder: &Path) -> bool {
-    rustix::fs::statfs(folder).is_ok_and(|found| i64::from(found.f_type) == EXT4_SUPER_MAGIC)
+    rustix::fs::statfs(folder).is_ok_and(|found| found.f_type == EXT4_SUPER_MAGIC)
 }
 
 #[test]

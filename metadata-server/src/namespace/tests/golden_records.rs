@@ -168,7 +168,7 @@ fn what_slots_remember_is_what_it_was() {
     type Outcome = Result<MutationResult, FsError>;
     let attributes = Inode { allocated: 0x1000, ..inode(NodeKind::File) }.attributes(InodeId(5));
     let committed: Outcome = Ok(MutationResult::Committed { attributes, appended_at: 7 });
-    let golden = "00 04 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 07";
+    let golden = "00 04 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 07";
     assert_golden(&encode(&committed).unwrap(), golden);
     let done: Outcome = Ok(MutationResult::Done);
     assert_golden(&encode(&done).unwrap(), "00 00");

@@ -179,10 +179,10 @@ fn what_slots_remember_is_what_it_was() {
     let full: Outcome = Err(FsError::NoLocks);
     assert_golden(&encode(&full).unwrap(), "01 17");
     let node: Outcome = Ok(MutationResult::Node { attributes, created: true, exclusive: false });
-    let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 01 00";
     assert_golden(&encode(&node).unwrap(), golden);
     let opened: Outcome = Ok(MutationResult::Opened { attributes, exclusive: true, extents: None });
-    let golden = "00 03 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    let golden = "00 03 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 01 00";
     assert_golden(&encode(&opened).unwrap(), golden);
 }
 

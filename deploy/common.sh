@@ -91,6 +91,8 @@ packages() {
 
 # What the build itself needs: a C++ compiler for RocksDB, libclang for its bindings.
 BUILD_PACKAGES=(g++ libclang-dev fuse3)
+# Programs that mounted tests run: access control lists, and what copies them.
+TEST_PACKAGES=(acl attr rsync)
 
 check_machine() {
     step "checking this machine"

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod lock_spans;
 pub mod name;
 pub mod partition_table;
+pub mod posix_acl;
 pub mod protocol;
 pub mod telemetry;
 pub mod transport;

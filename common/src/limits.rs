@@ -23,6 +23,9 @@ pub const XATTR_VALUE_MAX_BYTES: usize = 64 << 10;
 /// Largest list of extended attribute names of one inode, in bytes (Linux XATTR_LIST_MAX).
 pub const XATTR_LIST_MAX_BYTES: usize = 64 << 10;
 
+/// Largest access control list, in bytes: what Linux's FUSE takes and gives where a page is 4 KiB, 511 entries.
+pub const POSIX_ACL_MAX_BYTES: usize = 4 << 10;
+
 /// Largest header of a frame, in bytes: a codec message.
 pub const MAX_HEADER_BYTES: usize = 4 << 20;
 /// Largest payload of a frame, in bytes: raw file data.

@@ -10,8 +10,11 @@ use cairn_common::ids::InodeId;
 /// for `pages`, the core goes on taking in writes and answering reads of that file.
 #[async_trait]
 pub trait KernelCaches: Send + Sync + 'static {
-    /// Attributes of an inode.
+    /// Attributes and access control lists of an inode.
     async fn attributes(&self, inode: InodeId);
+    /// Access control lists of an inode. Nothing waits: an answer with a list never brings an inode that the
+    /// kernel does not know, and none that is on its way is kept. Attributes may be forgotten, too.
+    fn acls(&self, inode: InodeId);
     /// Names in a directory, present and absent. To forget more is allowed.
     async fn names(&self, directory: InodeId);
     /// Attributes and pages of a file. Pages that a program has changed through a mapping come as
@@ -32,6 +35,7 @@ pub struct NoKernel;
 #[async_trait]
 impl KernelCaches for NoKernel {
     async fn attributes(&self, _inode: InodeId) {}
+    fn acls(&self, _inode: InodeId) {}
     async fn names(&self, _directory: InodeId) {}
     async fn pages(&self, _inode: InodeId) {}
     fn uncovered(&self, _inode: InodeId) {}

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{InodeId, RequestId};
+use cairn_common::posix_acl::{AclEntry, AclKind, AclTag, PosixAcl};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, RenameMode, TimeChange, XattrMode};
-use cairn_mount::filesystem::Filesystem;
+use cairn_mount::filesystem::acls::CallerGroups;
+use cairn_mount::filesystem::{Caller, Filesystem};
 use cairn_mount::kernel_caches::KernelCaches;
 use cairn_mount::open_files::KernelPages;
 use parking_lot::Mutex;
@@ -310,6 +312,9 @@ impl KernelCaches for FakeKernel {
     async fn attributes(&self, inode: InodeId) {
         self.0.lock().push(("attributes", inode));
     }
+    fn acls(&self, inode: InodeId) {
+        self.0.lock().push(("acls", inode));
+    }
     async fn names(&self, directory: InodeId) {
         self.0.lock().push(("names", directory));
     }
@@ -472,5 +477,111 @@ async fn a_create_of_a_file_that_is_being_released_leaves_it_registered() {
         write(&mount.filesystem, handle, 0, &[round as u8]).await;
         sync(&mount.filesystem, handle).await.unwrap();
         mount.filesystem.release(handle);
+    }
+}
+
+const ACCESS: &[u8] = AclKind::Access.xattr_name().as_bytes();
+
+/// Owner, user 5, owning group, mask, others.
+fn list(permissions: [u8; 5]) -> Bytes {
+    let tags = [AclTag::UserObj, AclTag::User(5), AclTag::GroupObj, AclTag::Mask, AclTag::Other];
+    let entries = tags.into_iter().zip(permissions).map(|(tag, permissions)| AclEntry { tag, permissions });
+    PosixAcl::new(entries.collect()).unwrap().to_xattr()
+}
+
+async fn set_acl(filesystem: &Arc<Filesystem>, inode: InodeId, acl: Option<Bytes>) {
+    let groups = CallerGroups::default();
+    filesystem.set_acl(caller(), inode, AclKind::Access, acl, &groups).await.unwrap();
+}
+
+async fn access_list(filesystem: &Arc<Filesystem>, inode: InodeId) -> Option<Bytes> {
+    match filesystem.xattr(caller(), inode, Bytes::from_static(ACCESS)).await {
+        Ok(value) => Some(value),
+        Err(ClientError::Fs(FsError::NoAttribute)) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_list_is_not_asked_about() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&b, "file").await;
+    b.release(handle);
+    a.lookup(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    let questions = cluster.questions();
+    assert_eq!(access_list(&a, inode).await, None);
+    assert!(not_found_attribute(a.xattr(caller(), inode, Bytes::from_static(b"security.capability")).await));
+    assert_eq!(a.xattr_names(caller(), inode).await.unwrap(), Bytes::new());
+    assert_eq!(cluster.questions(), questions, "its attributes tell that there is none");
+    set_acl(&b, inode, Some(list([7, 6, 0, 5, 1]))).await;
+    assert_eq!(access_list(&a, inode).await, Some(list([7, 6, 0, 5, 1])));
+    let questions = cluster.questions();
+    assert_eq!(access_list(&a, inode).await, Some(list([7, 6, 0, 5, 1])));
+    assert_eq!(cluster.questions(), questions, "remembered under the lease");
+    assert_eq!(access_list(&b, inode).await, Some(list([7, 6, 0, 5, 1])));
+    set_acl(&b, inode, None).await;
+    assert_eq!((access_list(&a, inode).await, access_list(&b, inode).await), (None, None));
+}
+
+fn not_found_attribute<T>(result: Result<T, ClientError>) -> bool {
+    matches!(result, Err(ClientError::Fs(FsError::NoAttribute)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_the_kernel_keeps_is_forgotten_however_late_it_changes() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let kernel = Arc::new(FakeKernel::default());
+    a.set_kernel(kernel.clone());
+    let take = || std::mem::take(&mut *kernel.0.lock());
+    let (inode, handle) = create(&b, "file").await;
+    b.release(handle);
+    assert!(!a.tell_acl(inode, ACCESS, None), "no lease: nobody would make it forget");
+    a.lookup(caller(), InodeId::ROOT, name("file")).await.unwrap();
+    assert!(a.tell_acl(inode, ACCESS, None));
+    assert!(!a.tell_acl(inode, ACCESS, Some(&list([7, 6, 0, 5, 1]))), "an answer of before");
+    set_acl(&b, inode, Some(list([7, 6, 0, 5, 1]))).await;
+    assert_eq!(take(), [("acls", inode)], "also without a word about attributes");
+    assert!(!a.tell_acl(inode, ACCESS, None), "recalled");
+    let value = access_list(&a, inode).await;
+    a.attributes(RequestId::random(), inode).await.unwrap();
+    assert!(a.tell_acl(inode, ACCESS, value.as_ref()));
+    // What this mount does itself changes the list, too; from before it is sent until it is answered the kernel
+    // must ask.
+    chmod(&a, inode, 0o640).await;
+    assert_eq!(take(), [("attributes", inode)]);
+    assert!(a.tell_acl(inode, ACCESS, access_list(&a, inode).await.as_ref()));
+    assert!(a.kernel_forgot(inode), "it may have looked the file up again");
+    assert!(!a.kernel_forgot(inode));
+    set_acl(&b, inode, None).await;
+    assert_eq!(take(), [], "the kernel had none");
+    a.attributes(RequestId::random(), inode).await.unwrap();
+    assert!(a.tell_acl(inode, ACCESS, None));
+    cluster.change_leader();
+    until("the kernel forgets", || take() == [("acls", inode)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setgid_stays_for_members_of_the_group() {
+    let cluster = Arc::new(FakeCluster::default());
+    let a = mount(&cluster).await.filesystem;
+    let (inode, handle) = create(&a, "file").await;
+    a.release(handle);
+    cluster.state.lock().node(inode).unwrap().attributes.gid = 7;
+    let member = Caller { gid: 7, ..caller() };
+    let groups =
+        |supplementary: &[u32], keeps_setgid| CallerGroups { supplementary: supplementary.into(), keeps_setgid };
+    let cases = [
+        (caller(), groups(&[], false), 0),
+        (caller(), groups(&[6, 7], false), 0o2000),
+        (caller(), groups(&[6], true), 0o2000),
+        (member, groups(&[], false), 0o2000),
+    ];
+    for (caller, groups, setgid) in cases {
+        chmod(&a, inode, 0o2755).await;
+        a.set_acl(caller, inode, AclKind::Access, Some(list([7, 6, 0, 5, 1])), &groups).await.unwrap();
+        let mode = a.attributes(RequestId::random(), inode).await.unwrap().mode;
+        assert_eq!(mode, 0o751 | setgid, "{groups:?}");
     }
 }

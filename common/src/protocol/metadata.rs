@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::xattr_presence::XattrPresence;
 use crate::block::BlockId;
 use crate::clock::Timestamp;
 use crate::extent::{Extent, NewExtent};
@@ -14,6 +15,7 @@ use crate::ids::{
 };
 use crate::name::Name;
 use crate::partition_table::PartitionTable;
+use crate::posix_acl::AclKind;
 use crate::protocol::FsError;
 use crate::protocol::locks::{HeldLock, LockOwner, LockRange, LockRequest, LockWait};
 
@@ -180,8 +182,11 @@ pub enum Mutation {
         name: Name,
         /// What to make.
         node: NewNode,
-        /// Permission bits, suid, sgid, sticky; the umask is already applied.
+        /// Permission bits, suid, sgid, sticky, as the caller asked for them.
         mode: u32,
+        /// The caller's umask. It counts unless the directory has a default access control list, which then
+        /// decides instead (`crate::posix_acl::PosixAcl::inherited`).
+        umask: u32,
         /// Owner.
         uid: u32,
         /// Group; a setgid parent overrides it.
@@ -218,7 +223,7 @@ pub enum Mutation {
         /// Inodes and how each was opened.
         opens: Vec<(InodeId, OpenMode)>,
     },
-    /// Changes attributes. Result: `Attributes`.
+    /// Changes attributes. Result: `Attributes`. A new mode changes the access control list, too.
     SetAttributes {
         /// The inode.
         inode: InodeId,
@@ -276,7 +281,8 @@ pub enum Mutation {
         /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`.
         mtime: Option<Timestamp>,
     },
-    /// Sets an extended attribute. Result: `Done`.
+    /// Sets an extended attribute. Result: `Done`. `NotSupported` for names of the system's (`system.`):
+    /// access control lists have a change of their own.
     SetXattr {
         /// The inode.
         inode: InodeId,
@@ -293,6 +299,20 @@ pub enum Mutation {
         inode: InodeId,
         /// Full name.
         name: Bytes,
+    },
+    /// Sets or removes an access control list. Result: `Attributes`: the mode follows a new access list, and
+    /// one that says no more than the mode is not kept. Errors: `Invalid` and `TooBig` for what is no list,
+    /// `AccessDenied` for a default list of anything but a directory, `NotSupported` for a symlink.
+    SetAcl {
+        /// The inode.
+        inode: InodeId,
+        /// Which list.
+        kind: AclKind,
+        /// The list as the value of its extended attribute, at most `POSIX_ACL_MAX_BYTES`. None, and one
+        /// without entries, removes it; if there is none, nothing changes.
+        acl: Option<Bytes>,
+        /// A new access list clears sgid: the caller is neither in the inode's group nor has CAP_FSETID.
+        clear_sgid: bool,
     },
     /// Allocates a range of a file, or makes it read as zeros: fallocate(2). Result: `Ranged`. Clears suid
     /// and sgid as a write does. `Invalid` for a length of 0.
@@ -540,6 +560,8 @@ pub struct Attributes {
     pub btime: Timestamp,
     /// Changes with every change of bytes or size.
     pub data_version: DataVersion,
+    /// Which extended attributes there are.
+    pub xattrs: XattrPresence,
 }
 
 /// An entry of a directory.

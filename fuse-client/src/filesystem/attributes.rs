@@ -66,8 +66,18 @@ impl Filesystem {
         {
             return Ok(shown);
         }
-        let mutation = Mutation::SetAttributes { inode, changes };
-        let file = self.files.get(inode).filter(|file| changes.size.is_some() || file.is_dirty());
+        self.change_attributes(request, inode, Mutation::SetAttributes { inode, changes }).await
+    }
+
+    /// A change that brings new attributes of an inode, behind what is dirty of it.
+    pub(super) async fn change_attributes(
+        self: &Arc<Self>,
+        request: RequestId,
+        inode: InodeId,
+        mutation: Mutation,
+    ) -> Result<Attributes, ClientError> {
+        let resizes = matches!(&mutation, Mutation::SetAttributes { changes, .. } if changes.size.is_some());
+        let file = self.files.get(inode).filter(|file| resizes || file.is_dirty());
         let Some(file) = file else {
             let result = self.change(request, mutation).await?;
             return attributes_of(result).map(|fresh| self.observe(fresh));

@@ -93,6 +93,7 @@ impl Filesystem {
             | Mutation::SetAttributes { .. }
             | Mutation::SetXattr { .. }
             | Mutation::RemoveXattr { .. }
+            | Mutation::SetAcl { .. }
             | Mutation::Allocate { .. }
             | Mutation::CopyRange { .. } => true,
             Mutation::Commit { inode, .. } => {

@@ -62,7 +62,7 @@ impl Filesystem {
         self.opens_from_memory(&pin).then(|| self.add_handle(pin, options))
     }
 
-    /// Makes a file and opens it. `mode` has the umask applied. Answers `Stale` when another mount
+    /// Makes a file and opens it. Answers `Stale` when another mount
     /// made the name at the same time and the caller may not just have that file: the kernel then
     /// looks the name up again.
     pub async fn create(
@@ -73,12 +73,13 @@ impl Filesystem {
         mode: u32,
         options: OpenOptions,
     ) -> Result<(Attributes, u64), ClientError> {
-        let Caller { request, uid, gid } = caller;
+        let Caller { request, uid, gid, umask } = caller;
         let mutation = Mutation::Create {
             parent,
             name,
             node: NewNode::File,
             mode: mode & 0o7777,
+            umask,
             uid,
             gid,
             exclusive: options.exclusive,

@@ -101,17 +101,23 @@ impl Filesystem {
         if let Err(error) = check_name(name) {
             return Some(Err(error.into()));
         }
-        if name == CAPABILITY
-            && let Some(file) = self.files.get(inode)
-        {
+        if let Some(file) = self.files.get(inode) {
             let inner = file.lock();
-            if inner.no_capability && inner.exclusive.may_tell(&self.leases.time()) {
+            let has_none = (name == CAPABILITY && inner.no_capability)
+                || inner.certain().is_some_and(|known| !known.xattrs.may_have(name));
+            if has_none && inner.exclusive.may_tell(&self.leases.time()) {
                 return Some(Err(FsError::NoAttribute.into()));
             }
         }
         let value = self.leases.told(|cache, time| cache.xattr(inode, name, time))?;
         self.leases.hit();
         Some(value.ok_or(ClientError::Fs(FsError::NoAttribute)))
+    }
+
+    /// Whether the kernel may keep an access control list that it is about to be told (None: that there is
+    /// none) for as long as nobody makes it forget. From here on a recall does.
+    pub fn tell_acl(&self, inode: InodeId, name: &[u8], value: Option<&Bytes>) -> bool {
+        self.leases.told(|cache, time| Some(cache.tell_acl(inode, name, value, time))).unwrap_or(false)
     }
 
     /// Whether pages of a file that the kernel fills now are under a lease, at whose end they fall.
@@ -175,8 +181,11 @@ impl Filesystem {
     }
 
     /// The kernel has dropped an inode. It may have looked it up again by now, so this is a hint only.
-    pub fn kernel_forgot(&self, inode: InodeId) {
-        self.leases.lock().unused(inode);
+    /// Answers whether it may have kept access control lists of it: if it has some again, it is to be made to
+    /// forget them, because from here on no recall does.
+    #[must_use = "the kernel may keep lists that nobody makes it forget"]
+    pub fn kernel_forgot(&self, inode: InodeId) -> bool {
+        self.leases.lock().unused(inode)
     }
 
     /// Whether a file that is pinned may be opened without a question: for reading under a lease of any

@@ -1,6 +1,7 @@
 //! POSIX semantics without a kernel: what each call does, on any backend. One file a group of calls.
 //! What leases cover is told from memory ([`from_memory`]); everything else is asked for (P1).
 
+pub mod acls;
 pub mod attributes;
 mod cluster_calls;
 pub mod directories;
@@ -48,6 +49,9 @@ pub struct Caller {
     pub uid: u32,
     /// Effective group.
     pub gid: u32,
+    /// Permission bits that what it makes is not to have, unless a default access control list decides that.
+    /// Known only of calls that make something.
+    pub umask: u32,
 }
 
 /// A mounted file system.

@@ -25,7 +25,7 @@ impl Filesystem {
         }
     }
 
-    /// Makes anything but an open file. `mode` has the umask applied.
+    /// Makes anything but an open file.
     pub async fn make_node(
         &self,
         caller: Caller,
@@ -34,12 +34,13 @@ impl Filesystem {
         node: NewNode,
         mode: u32,
     ) -> Result<Attributes, ClientError> {
-        let Caller { request, uid, gid } = caller;
+        let Caller { request, uid, gid, umask } = caller;
         let mutation = Mutation::Create {
             parent,
             name,
             node,
             mode: mode & 0o7777,
+            umask,
             uid,
             gid,
             exclusive: true,

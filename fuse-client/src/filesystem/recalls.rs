@@ -57,6 +57,8 @@ impl Filesystem {
             kernel.pages(inode).await;
         } else if told.attributes {
             kernel.attributes(inode).await;
+        } else if told.acls {
+            kernel.acls(inode);
         }
     }
 

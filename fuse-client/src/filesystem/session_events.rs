@@ -43,8 +43,12 @@ impl Filesystem {
         for (directory, _) in told.iter().filter(|(_, told)| told.names) {
             kernel.names(*directory).await;
         }
-        for (inode, _) in told.iter().filter(|(_, told)| told.attributes) {
-            kernel.attributes(*inode).await;
+        for (inode, told) in &told {
+            if told.attributes {
+                kernel.attributes(*inode).await;
+            } else if told.acls {
+                kernel.acls(*inode);
+            }
         }
         let open = self.files.open_files();
         let versions: Vec<(Arc<FileState>, Option<DataVersion>)> =

@@ -1,4 +1,4 @@
-//! Extended attributes. Access control lists are not kept (yet): they are refused, not ignored.
+//! Extended attributes. Access control lists are read as some, and set by calls of their own.
 
 use std::sync::Arc;
 
@@ -6,13 +6,14 @@ use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES};
+use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{Mutation, Query, QueryResult, XattrMode};
 
 use super::{Caller, Filesystem};
 use crate::backend::unexpected;
 
-/// Namespaces of extended attributes. Not "system.": access control lists are not kept (yet).
+/// Namespaces of extended attributes. Not "system.": nothing is kept there but access control lists.
 const NAMESPACES: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
 const TRUSTED: &[u8] = b"trusted.";
 /// The kernel asks for it before every write.
@@ -99,6 +100,9 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), FsError> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES {
         return Err(FsError::Range);
     }
+    if AclKind::of_xattr(name).is_some() {
+        return Ok(());
+    }
     let rest = NAMESPACES.iter().find_map(|namespace| name.strip_prefix(*namespace));
     match rest {
         None => Err(FsError::NotSupported),
@@ -113,10 +117,10 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_linux_does_it() {
-        for name in ["user.a", "trusted.a", "security.a.b"] {
+        for name in ["user.a", "trusted.a", "security.a.b", "system.posix_acl_access", "system.posix_acl_default"] {
             assert_eq!(check_name(name.as_bytes()), Ok(()), "{name}");
         }
-        for name in ["bad.a", "user", "system.posix_acl_access", "system.a", ".user.a"] {
+        for name in ["bad.a", "user", "system.posix_acl", "system.a", ".user.a"] {
             assert_eq!(check_name(name.as_bytes()), Err(FsError::NotSupported), "{name}");
         }
         assert_eq!(check_name(b"user."), Err(FsError::Invalid));

@@ -3,11 +3,13 @@
 //!
 //! - attributes in answers to GETATTR, LOOKUP and READDIRPLUS. An answer to a change (SETATTR, CREATE,
 //!   LINK…) the kernel takes in whatever it was told meanwhile, so it may be believed for no moment;
+//! - access control lists in answers to GETXATTR: those that are told under a lease (see [`Believed::acl`]);
 //! - names in answers to lookups and creates, and in listings that are watched (see the notifier).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_common::ids::InodeId;
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::Attributes;
@@ -16,6 +18,7 @@ use super::FuseAdapter;
 use super::kernel::Kernel;
 use super::listings::Listings;
 use crate::filesystem::Filesystem;
+use crate::kernel_caches::KernelCaches;
 
 /// Answers about these may be believed.
 #[derive(Clone)]
@@ -42,6 +45,14 @@ impl Believed {
     /// For attributes that are about to be told.
     pub(super) fn attributes(&self, shown: &Attributes) -> Duration {
         self.kernel.attribute_ttl(shown.inode, self.filesystem.attribute_ttl_of(shown))
+    }
+
+    /// An access control list is about to be told, or (None) that there is none. The kernel keeps it until it
+    /// is made to forget; where nobody would do that, it is made to now, and does not keep the answer.
+    pub(super) fn acl(&self, inode: InodeId, name: &[u8], value: Option<&Bytes>) {
+        if !self.filesystem.tell_acl(inode, name, value) {
+            self.kernel.acls(inode);
+        }
     }
 
     /// For an entry of a listing, of what leases allow.

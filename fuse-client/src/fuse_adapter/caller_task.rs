@@ -115,7 +115,17 @@ impl CallerTask {
         }
     }
 
-    async fn read(self, what: &'static str) -> Option<String> {
+    /// Whether its capabilities mean what this mount's would. Not, if it cannot be seen.
+    pub(super) async fn shares_user_namespace(self) -> bool {
+        let path = format!("/proc/{}/ns/user", self.0);
+        let looking = blocking::run(move || {
+            Some(std::fs::read_link(path).ok()? == std::fs::read_link("/proc/self/ns/user").ok()?)
+        });
+        looking.await.ok().flatten().unwrap_or(false)
+    }
+
+    /// A file of it in /proc; None if it cannot be seen.
+    pub(super) async fn read(self, what: &'static str) -> Option<String> {
         let path = format!("/proc/{}/{what}", self.0);
         blocking::run(move || std::fs::read_to_string(path).ok()).await.ok().flatten()
     }

@@ -182,6 +182,14 @@ impl KernelCaches for Kernel {
         or_wait("attributes", inode, told).await;
     }
 
+    fn acls(&self, inode: InodeId) {
+        if let Some(notifier) = self.notifier()
+            && let Err(error) = notifier.attributes(inode)
+        {
+            tracing::error!(%inode, %error, "the kernel could not be told of an access control list");
+        }
+    }
+
     async fn names(&self, directory: InodeId) {
         let Some(notifier) = self.notifier() else { return };
         let told = self.tell_names(&notifier, directory).await;

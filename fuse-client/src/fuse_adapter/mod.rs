@@ -3,6 +3,7 @@
 //! and none blocks the threads that read the kernel's queue. Semantics live in the core.
 
 mod believed;
+mod caller_groups;
 mod caller_task;
 mod convert;
 mod dispatch;
@@ -43,7 +44,7 @@ impl FuseAdapter {
 }
 
 fn caller(request: &Request) -> Caller {
-    Caller { request: RequestId::random(), uid: request.uid(), gid: request.gid() }
+    Caller { request: RequestId::random(), uid: request.uid(), gid: request.gid(), umask: 0 }
 }
 
 fn fuse_errno(errno: i32) -> Errno {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
+use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::locks::LockRange;
 use cairn_common::protocol::metadata::{AttributeChanges, NewNode, RenameMode};
@@ -19,6 +20,7 @@ use fuser::{
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::caller_groups::groups_of;
 use super::caller_task::CallerTask;
 use super::convert::{
     allocate_mode, bytes, file_attr, file_type, name, new_node, open_options, time_change, xattr_mode,
@@ -30,6 +32,7 @@ use super::unmounting::bounded_for_unmount;
 use super::{FuseAdapter, caller, fuse_errno, meters};
 use crate::errno::{errno, fs_errno};
 use crate::filesystem::Caller;
+use crate::kernel_caches::KernelCaches;
 use crate::open_files::KernelPages;
 
 /// Largest write of the kernel in one request, in bytes.
@@ -55,6 +58,10 @@ const CAPABILITIES: [InitFlags; 9] = [
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
     InitFlags::FUSE_ABORT_ERROR,
 ];
+
+/// Capabilities without which a mount would give access that nobody allowed, or refuse what is allowed: the
+/// kernel enforces access control lists, and leaves the umask to the directory's default list.
+const NEEDED: [InitFlags; 2] = [InitFlags::FUSE_POSIX_ACL, InitFlags::FUSE_DONT_MASK];
 
 fn inode(number: INodeNo) -> InodeId {
     InodeId(number.0)
@@ -88,6 +95,11 @@ impl fuser::Filesystem for FuseAdapter {
             let _ = config.set_max_write(possible);
         }
         let _ = config.set_max_background(MAX_BACKGROUND);
+        for capability in NEEDED {
+            config.add_capabilities(capability).map_err(|_| {
+                io::Error::other(format!("this kernel's FUSE lacks {capability:?}; Linux 4.9 and later have it"))
+            })?;
+        }
         for capability in CAPABILITIES {
             if config.add_capabilities(capability).is_err() {
                 tracing::warn!(?capability, "this kernel's FUSE lacks a capability");
@@ -97,7 +109,10 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
-        self.filesystem.kernel_forgot(inode(ino));
+        if self.filesystem.kernel_forgot(inode(ino)) {
+            let kernel = self.kernel.clone();
+            self.runtime.spawn(async move { kernel.acls(inode(ino)) });
+        }
         // It may remember the inode from elsewhere, so this drops pages and does not just forget them.
         self.kernel.drop_unleased_soon(&self.runtime, inode(ino));
     }
@@ -193,16 +208,16 @@ impl fuser::Filesystem for FuseAdapter {
         parent: INodeNo,
         child: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let node = checked!(new_node(mode, rdev), reply);
-        self.make("mknod", caller(req), parent, child, node, mode, reply);
+        self.make("mknod", Caller { umask, ..caller(req) }, parent, child, node, mode, reply);
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, child: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.make("mkdir", caller(req), parent, child, NewNode::Directory, mode, reply);
+    fn mkdir(&self, req: &Request, parent: INodeNo, child: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make("mkdir", Caller { umask, ..caller(req) }, parent, child, NewNode::Directory, mode, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, child: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -284,11 +299,12 @@ impl fuser::Filesystem for FuseAdapter {
         parent: INodeNo,
         child: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (filesystem, caller, options) = (self.filesystem.clone(), caller(req), open_options(flags));
+        let (filesystem, options) = (self.filesystem.clone(), open_options(flags));
+        let caller = Caller { umask, ..caller(req) };
         let (parent, child) = (inode(parent), checked!(name(child), reply));
         let opened = self.filesystem.clone();
         self.listings_read([parent]);
@@ -499,14 +515,26 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, caller) = (self.filesystem.clone(), caller(req));
         let mode = checked!(xattr_mode(flags), reply);
         let (key, value) = (bytes(key), Bytes::copy_from_slice(value));
+        if let Some(kind) = AclKind::of_xattr(&key) {
+            return self.set_acl(req, inode(ino), kind, Some(value), reply);
+        }
         let work = async move { filesystem.set_xattr(caller, inode(ino), key, value, mode).await };
         self.run("setxattr", caller.request, work, |result| reply_empty(reply, result));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
+        let (asked, believed) = (AclKind::of_xattr(&key).map(|_| key.clone()), self.believed());
         let work = async move { filesystem.xattr(caller, inode(ino), key).await };
-        self.run("getxattr", caller.request, work, move |result| reply_xattr(reply, size, result));
+        self.run("getxattr", caller.request, work, move |result| {
+            match (asked, &result) {
+                (Some(name), Ok(value)) => believed.acl(inode(ino), &name, Some(value)),
+                (Some(name), Err(errno)) if *errno == Errno::ENODATA => believed.acl(inode(ino), &name, None),
+                // Errors are not kept.
+                (Some(_), Err(_)) | (None, _) => {}
+            }
+            reply_xattr(reply, size, result);
+        });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -519,6 +547,9 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn removexattr(&self, req: &Request, ino: INodeNo, key: &OsStr, reply: ReplyEmpty) {
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
+        if let Some(kind) = AclKind::of_xattr(&key) {
+            return self.set_acl(req, inode(ino), kind, None, reply);
+        }
         let work = async move { filesystem.remove_xattr(caller, inode(ino), key).await };
         self.run("removexattr", caller.request, work, |result| reply_empty(reply, result));
     }
@@ -656,6 +687,16 @@ impl FuseAdapter {
         self.run(operation, caller.request, work, move |result| {
             reply_made(reply, &believed, parent, &child, result);
         });
+    }
+
+    fn set_acl(&self, req: &Request, inode: InodeId, kind: AclKind, acl: Option<Bytes>, reply: ReplyEmpty) {
+        let operation = if acl.is_some() { "setxattr" } else { "removexattr" };
+        let (filesystem, caller, task) = (self.filesystem.clone(), caller(req), CallerTask::of(req.pid()));
+        let work = async move {
+            let groups = groups_of(task).await;
+            filesystem.set_acl(caller, inode, kind, acl, &groups).await
+        };
+        self.run(operation, caller.request, work, |result| reply_empty(reply, result));
     }
 
     /// A READ or a WRITE has come that may leave pages in the kernel: they are noted if no lease covers them.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId};
+use cairn_common::limits::POSIX_ACL_MAX_BYTES;
 use cairn_common::name::Name;
 use cairn_common::protocol::metadata::{Attributes, DirectoryEntry, NodeKind};
 
@@ -13,8 +14,8 @@ use super::listing::{FIRST_COOKIE, Listing, ListingEntries, ListingEntry, WholeL
 
 /// Extended attributes that are remembered of one inode.
 const XATTRS_MAX: usize = 32;
-/// Longest value of one that is remembered, in bytes.
-const XATTR_VALUE_MAX_BYTES: usize = 1024;
+/// Longest value of one that is remembered, in bytes: no access control list is longer.
+const XATTR_VALUE_MAX_BYTES: usize = POSIX_ACL_MAX_BYTES;
 /// Extents that are remembered of one file.
 pub const EXTENTS_MAX: usize = 32;
 
@@ -35,7 +36,7 @@ pub(super) struct CachedInode {
     pub(super) attributes: Option<Attributes>,
     pub(super) target: Option<Bytes>,
     xattrs: BTreeMap<Bytes, Option<Bytes>>,
-    pub(super) xattr_names: Option<Vec<Bytes>>,
+    xattr_names: Option<Vec<Bytes>>,
     /// Of a directory: where `..` leads.
     pub(super) parent: Option<InodeId>,
     /// All extents of a file, of one version.
@@ -167,8 +168,25 @@ impl CachedInode {
         if let Some(known) = self.xattrs.get(name) {
             return Some(known.clone());
         }
-        let names = self.xattr_names.as_ref()?;
-        (!names.iter().any(|known| known == name)).then_some(None)
+        let has_none = self.attributes.is_some_and(|known| !known.xattrs.may_have(name))
+            || self.xattr_names.as_ref().is_some_and(|names| !names.iter().any(|known| known == name));
+        has_none.then_some(None)
+    }
+
+    /// Names of all.
+    pub(super) fn xattr_names(&self) -> Option<Vec<Bytes>> {
+        let has_none = self.attributes.is_some_and(|known| !known.xattrs.any());
+        if has_none { Some(Vec::new()) } else { self.xattr_names.clone() }
+    }
+
+    pub(super) fn set_xattr_names(&mut self, names: Vec<Bytes>) {
+        self.xattr_names = Some(names);
+    }
+
+    /// Nothing is known of the one of this name any more.
+    pub(super) fn forget_xattr(&mut self, name: &[u8]) {
+        self.xattrs.remove(name);
+        self.xattr_names = None;
     }
 
     pub(super) fn set_xattr(&mut self, name: Bytes, value: Option<Bytes>) {

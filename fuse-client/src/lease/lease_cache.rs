@@ -5,7 +5,7 @@
 //! own change of it came since the question, and no own change is at work on it. What is installed is
 //! told while the horizon is ahead and no own change is at work on it. A recall drops it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, Range};
 use std::time::Duration;
 
@@ -63,6 +63,10 @@ pub struct LeaseCache {
     /// Until when the kernel may believe what it was told about an inode, remembered here or not:
     /// attributes, and names in it.
     told: BTreeMap<InodeId, (Duration, Duration)>,
+    /// Inodes of which the kernel may have kept access control lists that it was told, or that there are
+    /// none. It asks for them anew when it asks for attributes, but shows them to who has the file open
+    /// without asking: unlike attributes they have no end of their own.
+    kernel_acls: BTreeSet<InodeId>,
     /// Where the next look for something unused begins.
     hand: InodeId,
 }
@@ -74,11 +78,13 @@ pub struct Told {
     pub attributes: bool,
     /// Names in it, present or absent.
     pub names: bool,
+    /// Its access control lists.
+    pub acls: bool,
 }
 
 impl Told {
-    fn at((attributes, names): (Duration, Duration), now: Duration) -> Self {
-        Self { attributes: attributes > now, names: names > now }
+    fn at((attributes, names): (Duration, Duration), acls: bool, now: Duration) -> Self {
+        Self { attributes: attributes > now, names: names > now, acls }
     }
 }
 
@@ -99,6 +105,7 @@ impl LeaseCache {
             returning: BTreeMap::new(),
             surplus: VecDeque::new(),
             told: BTreeMap::new(),
+            kernel_acls: BTreeSet::new(),
             hand: InodeId(0),
         }
     }
@@ -121,9 +128,12 @@ impl LeaseCache {
         self.returning.clear();
         self.surplus.clear();
         self.inodes.clear();
-        let told = std::mem::take(&mut self.told);
-        let believed = told.into_iter().map(|(inode, until)| (inode, Told::at(until, now)));
-        believed.filter(|(_, told)| told.attributes || told.names).collect()
+        let (mut told, acls) = (std::mem::take(&mut self.told), std::mem::take(&mut self.kernel_acls));
+        for inode in &acls {
+            told.entry(*inode).or_default();
+        }
+        let believed = told.into_iter().map(|(inode, until)| (inode, Told::at(until, acls.contains(&inode), now)));
+        believed.filter(|(_, told)| *told != Told::default()).collect()
     }
 
     /// A recall: nothing is told about the inode any more, and no answer to an earlier question counts.
@@ -134,7 +144,8 @@ impl LeaseCache {
             self.exclusive_questions.recalled(inode);
         }
         self.forget(inode);
-        self.told.remove(&inode).map_or(Told::default(), |until| Told::at(until, now))
+        let acls = self.kernel_acls.remove(&inode);
+        Told::at(self.told.remove(&inode).unwrap_or_default(), acls, now)
     }
 
     pub(super) fn forget(&mut self, inode: InodeId) {
@@ -217,7 +228,7 @@ impl LeaseCache {
                 0
             }
             Fact::XattrNames { names, .. } => {
-                cached.xattr_names = Some(names);
+                cached.set_xattr_names(names);
                 0
             }
             Fact::Page { after, entries, end, .. } => cached.add_page(after, &entries, end),
@@ -289,7 +300,17 @@ impl LeaseCache {
 
     /// Names of all extended attributes.
     pub fn xattr_names(&mut self, inode: InodeId, time: &LeaseTime) -> Option<Vec<Bytes>> {
-        self.told(inode, time)?.xattr_names.clone()
+        self.told(inode, time)?.xattr_names()
+    }
+
+    /// The kernel is about to be told an access control list, or that there is none, and keeps it. Answers
+    /// whether it may: whether that is true now, and a recall will make it forget.
+    pub fn tell_acl(&mut self, inode: InodeId, name: &[u8], value: Option<&Bytes>, time: &LeaseTime) -> bool {
+        let is_true = self.xattr(inode, name, time).is_some_and(|known| known.as_ref() == value);
+        if is_true {
+            self.kernel_acls.insert(inode);
+        }
+        is_true
     }
 
     /// All extents of a file, if they are those of `version`.
@@ -364,10 +385,15 @@ impl LeaseCache {
         ttl
     }
 
-    /// Of which of these inodes the kernel may believe attributes that it was told.
+    /// Of which of these inodes the kernel may believe attributes or access control lists that it was told.
     pub fn believed(&self, inodes: &[InodeId], now: Duration) -> Vec<InodeId> {
-        let believed = |inode: &InodeId| self.told.get(inode).is_some_and(|until| Told::at(*until, now).attributes);
-        inodes.iter().copied().filter(believed).collect()
+        let told = |inode: &InodeId| self.believes(*inode, now);
+        inodes.iter().copied().filter(|inode| told(inode).attributes || told(inode).acls).collect()
+    }
+
+    fn believes(&self, inode: InodeId, now: Duration) -> Told {
+        let until = self.told.get(&inode).copied().unwrap_or_default();
+        Told::at(until, self.kernel_acls.contains(&inode), now)
     }
 
     fn tell(&mut self, inode: InodeId, time: &LeaseTime) -> &mut (Duration, Duration) {
@@ -448,11 +474,20 @@ impl LeaseCache {
         }
     }
 
-    /// Nothing points at a use of the inode soon: under memory pressure its lease goes before others.
-    pub fn unused(&mut self, inode: InodeId) {
+    /// The kernel has dropped the inode: under memory pressure its lease goes before others. Answers whether
+    /// the kernel may have kept access control lists of it; that is not remembered any more.
+    pub fn unused(&mut self, inode: InodeId) -> bool {
         if let Some(cached) = self.inodes.get_mut(&inode) {
             cached.used = false;
         }
+        self.kernel_acls.remove(&inode)
+    }
+
+    /// Leases that memory pressure took and of which the kernel may have kept access control lists: it is
+    /// to be made to forget them before the next [`Self::take_surplus`], and never keeps others meanwhile.
+    pub fn surplus_acls(&mut self, limit: usize) -> Vec<InodeId> {
+        let (surplus, acls) = (&self.surplus, &mut self.kernel_acls);
+        surplus.iter().take(limit).copied().filter(|inode| acls.remove(inode)).collect()
     }
 
     /// Leases that memory pressure took and that the kernel believes nothing about any more, at most
@@ -460,9 +495,7 @@ impl LeaseCache {
     pub fn take_surplus(&mut self, limit: usize, now: Duration) -> Vec<InodeId> {
         let mut taken = Vec::new();
         while let Some(inode) = self.surplus.front().copied() {
-            if taken.len() == limit
-                || self.told.get(&inode).is_some_and(|until| Told::at(*until, now) != Told::default())
-            {
+            if taken.len() == limit || self.believes(inode, now) != Told::default() {
                 break;
             }
             self.surplus.pop_front();

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use cairn_common::ids::{CommitSequence, InodeId};
 use cairn_common::name::Name;
+use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::metadata::{Attributes, ChangeEffects, Mutation, MutationResult, NewNode, RenameMode};
 
 use super::cached_inode::{CachedInode, KnownName};
@@ -43,7 +44,7 @@ pub enum NameEffect {
         /// Where it is now.
         to: (InodeId, Name),
     },
-    /// A new inode: it has no extended attributes, and if it is a directory no names but `..`.
+    /// A new inode: if it is a directory, it has no names but `..`.
     New {
         /// The inode.
         inode: InodeId,
@@ -54,6 +55,8 @@ pub enum NameEffect {
     },
     /// An extended attribute has this value now, or does not exist.
     Xattr(InodeId, Bytes, Option<Bytes>),
+    /// An access control list has changed.
+    UnknownAcl(InodeId, AclKind),
     /// Whatever directory changed may have another parent.
     Renamed,
 }
@@ -81,6 +84,7 @@ impl Touch {
             | Mutation::Commit { inode, .. }
             | Mutation::SetXattr { inode, .. }
             | Mutation::RemoveXattr { inode, .. }
+            | Mutation::SetAcl { inode, .. }
             | Mutation::Allocate { inode, .. }
             | Mutation::CopyRange { inode, .. } => touch.inodes.push(*inode),
             // Registrations, leases and locks only.
@@ -146,6 +150,11 @@ impl NameEffect {
                 vec![Self::Xattr(*inode, name.clone(), Some(value.clone()))]
             }
             (Mutation::RemoveXattr { inode, name }, _) => vec![Self::Xattr(*inode, name.clone(), None)],
+            // What is kept of a list may be less; attributes tell whether any is.
+            (Mutation::SetAcl { inode, kind, .. }, _) => vec![Self::UnknownAcl(*inode, *kind)],
+            (Mutation::SetAttributes { inode, changes }, _) if changes.mode.is_some() => {
+                vec![Self::UnknownAcl(*inode, AclKind::Access)]
+            }
             _ => Vec::new(),
         }
     }
@@ -154,7 +163,7 @@ impl NameEffect {
     fn inode(&self) -> Option<InodeId> {
         match self {
             Self::Name(parent, ..) | Self::Unknown(parent, _) | Self::Moved { to: (parent, _), .. } => Some(*parent),
-            Self::New { inode, .. } | Self::Xattr(inode, ..) => Some(*inode),
+            Self::New { inode, .. } | Self::Xattr(inode, ..) | Self::UnknownAcl(inode, _) => Some(*inode),
             Self::Renamed => None,
         }
     }
@@ -278,7 +287,6 @@ impl LeaseCache {
             }
             NameEffect::Unknown(_, name) => cached.forget_name(&name),
             NameEffect::New { parent, node, .. } => {
-                cached.xattr_names = Some(Vec::new());
                 match node {
                     NewNode::Directory => {
                         cached.parent = Some(parent);
@@ -294,8 +302,12 @@ impl LeaseCache {
                 0
             }
             NameEffect::Xattr(_, name, value) => {
-                cached.xattr_names = None;
+                cached.forget_xattr(&name);
                 cached.set_xattr(name, value);
+                0
+            }
+            NameEffect::UnknownAcl(_, kind) => {
+                cached.forget_xattr(kind.xattr_name().as_bytes());
                 0
             }
             NameEffect::Renamed => 0,

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_common::client::LeaseTime;
 use cairn_common::clock::Timestamp;
 use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId, LeaseGeneration};
 use cairn_common::name::Name;
+use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::metadata::{
-    Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode, NodeKind, Query,
-    QueryResult, RenameMode,
+    AttributeChanges, Attributes, ChangeEffects, DirectoryEntry, LeaseGrant, Mutation, MutationResult, NewNode,
+    NodeKind, Query, QueryResult, RenameMode, XattrPresence,
 };
 
 use super::*;
@@ -54,6 +56,7 @@ fn attributes(inode: InodeId, size: u64) -> Attributes {
         ctime: time,
         btime: time,
         data_version: DataVersion(size),
+        xattrs: XattrPresence::default(),
     }
 }
 
@@ -84,7 +87,7 @@ fn told_while_the_horizon_is_ahead_and_never_under_another_generation() {
     assert_eq!(cache.attributes(FILE, &over), None);
     assert_eq!(cache.attribute_ttl(FILE, &over), Duration::ZERO);
     assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
-    let told = Told { attributes: true, names: false };
+    let told = Told { attributes: true, ..Told::default() };
     assert_eq!(cache.adopt(LeaseGeneration(4), time().now), vec![(FILE, told)], "the kernel may still believe it");
     assert!(cache.attributes(FILE, &LeaseTime { generation: LeaseGeneration(4), ..time() }).is_none());
 }
@@ -189,6 +192,7 @@ fn names_in_an_own_new_directory_are_all_known() {
         name: name("new"),
         node: NewNode::Directory,
         mode: 0o755,
+        umask: 0,
         uid: 0,
         gid: 0,
         exclusive: true,
@@ -221,7 +225,7 @@ fn names_in_an_own_new_directory_are_all_known() {
     let ttl = Duration::from_millis(990);
     let listed = |cache: &mut LeaseCache, entries: &ListingEntries| cache.listed(new, entries, 0..1, &time())[0];
     assert_eq!(listed(&mut cache, &x.entries), (Some(attributes(FILE, 0)), ttl), "each name by itself");
-    let told = Told { attributes: true, names: false };
+    let told = Told { attributes: true, ..Told::default() };
     assert_eq!(cache.recall(FILE, false, time().now), told, "the kernel was told of it");
     assert_eq!(listed(&mut cache, &x.entries), (None, Duration::ZERO));
     let shared = cache.whole_listing(new, 9, &time()).expect("kinds do not change").entries;
@@ -342,9 +346,56 @@ fn what_the_kernel_forgot_leaves_first() {
     for inode in 50..54 {
         learn(&mut cache, 1, vec![Fact::Attributes(attributes(InodeId(inode), 1))]);
     }
-    cache.unused(InodeId(52));
+    assert!(!cache.unused(InodeId(52)));
     learn(&mut cache, 1, vec![Fact::Attributes(attributes(InodeId(54), 1))]);
     assert_eq!(cache.take_surplus(100, time().now), [InodeId(52)]);
+}
+
+#[test]
+fn a_lease_goes_back_only_when_the_kernel_keeps_no_list_of_it() {
+    let mut cache = LeaseCache::new(CacheLimits { inodes: 1, names: 100 });
+    cache.adopt(GENERATION, Duration::ZERO);
+    learn(&mut cache, 1, vec![Fact::Attributes(attributes(FILE, 1))]);
+    let name = AclKind::Access.xattr_name().as_bytes();
+    assert!(cache.tell_acl(FILE, name, None, &time()));
+    cache.unpin(FILE);
+    for inode in 50..60 {
+        learn(&mut cache, 3, vec![Fact::Attributes(attributes(InodeId(inode), 1))]);
+    }
+    assert!(cache.attributes(FILE, &time()).is_none(), "it had to go");
+    assert!(!cache.tell_acl(FILE, name, None, &time()));
+    assert!(cache.take_surplus(1, time().now).is_empty(), "the kernel still has it");
+    assert_eq!(cache.surplus_acls(100), [FILE]);
+    assert_eq!(cache.take_surplus(1, time().now), [FILE]);
+    assert!(cache.surplus_acls(100).is_empty());
+}
+
+#[test]
+fn lists_are_told_as_attributes_say() {
+    let mut cache = cache();
+    let xattrs = XattrPresence { access_acl: true, ..XattrPresence::default() };
+    let with_list = Attributes { xattrs, ..attributes(FILE, 1) };
+    let (access, default) = (AclKind::Access.xattr_name().as_bytes(), AclKind::Default.xattr_name().as_bytes());
+    learn(&mut cache, 1, vec![Fact::Attributes(with_list)]);
+    assert_eq!(cache.xattr(FILE, access, &time()), None, "there is one; which is to be asked");
+    assert_eq!(cache.xattr(FILE, default, &time()), Some(None));
+    assert_eq!(cache.xattr(FILE, b"user.a", &time()), Some(None));
+    assert_eq!(cache.xattr_names(FILE, &time()), None);
+    let value = Some(Bytes::from_static(b"list"));
+    learn(&mut cache, 1, vec![Fact::Xattr { inode: FILE, name: access.into(), value: value.clone() }]);
+    assert_eq!(cache.xattr(FILE, access, &time()), Some(value.clone()));
+    assert!(cache.tell_acl(FILE, access, value.as_ref(), &time()));
+    assert_eq!(cache.believed(&[FILE], time().now), [FILE], "also without attributes");
+    let changes = AttributeChanges { mode: Some(0o600), ..AttributeChanges::default() };
+    let mutation = Mutation::SetAttributes { inode: FILE, changes };
+    let change = cache.begin(Touch::of(&mutation, &cache));
+    assert!(!cache.tell_acl(FILE, access, value.as_ref(), &time()), "it changes");
+    let result = MutationResult::Attributes(with_list);
+    let names = NameEffect::of(&mutation, &result, (None, None));
+    cache.made(change, &effects(2, vec![FILE], vec![with_list]), names);
+    assert_eq!(cache.xattr(FILE, access, &time()), None, "chmod has changed it");
+    assert_eq!(cache.recall(FILE, false, time().now), Told { acls: true, ..Told::default() });
+    assert_eq!(cache.recall(FILE, false, time().now), Told::default());
 }
 
 #[test]

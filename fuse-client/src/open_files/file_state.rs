@@ -316,7 +316,7 @@ fn without_suid_sgid(mode: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use cairn_common::protocol::metadata::NodeKind;
+    use cairn_common::protocol::metadata::{NodeKind, XattrPresence};
 
     use super::*;
 
@@ -333,6 +333,7 @@ mod tests {
             size: 10,
             allocated: 10,
             data_version: DataVersion(version),
+            xattrs: XattrPresence::default(),
             atime: time(1),
             mtime: time(1),
             ctime: time(ctime),

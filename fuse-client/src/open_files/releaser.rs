@@ -123,6 +123,11 @@ async fn release(filesystem: &Filesystem, mut batch: Vec<Candidate>) {
 /// Gives shared leases back, in the background. After an error nothing is remembered about these
 /// inodes any more under this generation: the leader may still take their leases.
 fn return_surplus(filesystem: &Arc<Filesystem>) {
+    let believed = filesystem.leases.lock().surplus_acls(MAX_LEASES_PER_MESSAGE);
+    if !believed.is_empty() {
+        let kernel = filesystem.kernel();
+        believed.into_iter().for_each(|inode| kernel.acls(inode));
+    }
     let (generation, inodes) = {
         let mut cache = filesystem.leases.lock();
         let time = filesystem.leases.time();

@@ -203,7 +203,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Root calls.
 pub(crate) fn caller() -> Caller {
-    Caller { request: RequestId::random(), uid: 0, gid: 0 }
+    Caller { request: RequestId::random(), uid: 0, gid: 0, umask: 0 }
 }
 
 /// For reading.

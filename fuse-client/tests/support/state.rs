@@ -9,10 +9,11 @@ use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::{DataVersion, InodeId, SessionId};
 use cairn_common::limits::INLINE_MAX_BYTES;
 use cairn_common::name::Name;
+use cairn_common::posix_acl::{AclKind, PosixAcl};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
     AllocateMode, Attributes, DirectoryEntry, Mutation, MutationResult, NewNode, NodeKind, OpenMode, Query,
-    QueryResult, Statfs, TimeChange,
+    QueryResult, Statfs, TimeChange, XattrPresence,
 };
 
 use super::locks::Locks;
@@ -84,6 +85,7 @@ impl State {
             ctime: now,
             btime: now,
             data_version: DataVersion(1),
+            xattrs: XattrPresence::default(),
         };
         let (extents, xattrs) = (BTreeMap::new(), BTreeMap::new());
         self.nodes.insert(inode, Node { attributes, extents, xattrs, target, parent });
@@ -127,6 +129,7 @@ impl State {
             | Mutation::Commit { inode, .. }
             | Mutation::SetXattr { inode, .. }
             | Mutation::RemoveXattr { inode, .. }
+            | Mutation::SetAcl { inode, .. }
             | Mutation::Allocate { inode, .. }
             | Mutation::CopyRange { inode, .. } => drop(touched.insert(*inode)),
             Mutation::Open { .. }
@@ -306,7 +309,30 @@ impl State {
                 let node = self.node(inode)?;
                 node.xattrs.insert(name, value);
                 node.attributes.ctime = now;
+                node.attributes.xattrs.others = true;
                 MutationResult::Done
+            }
+            Mutation::SetAcl { inode, kind, acl, clear_sgid } => {
+                let node = self.node(inode)?;
+                let acl = PosixAcl::from_xattr(&acl.unwrap_or_default())?;
+                let name = Bytes::from_static(kind.xattr_name().as_bytes());
+                let there = match kind {
+                    AclKind::Access => &mut node.attributes.xattrs.access_acl,
+                    AclKind::Default => &mut node.attributes.xattrs.default_acl,
+                };
+                *there = acl.is_some();
+                match &acl {
+                    Some(acl) => drop(node.xattrs.insert(name, acl.to_xattr())),
+                    None => drop(node.xattrs.remove(&name)),
+                }
+                if let Some(acl) = acl.filter(|_| kind == AclKind::Access) {
+                    node.attributes.mode = node.attributes.mode & !0o777 | acl.permission_bits();
+                }
+                if clear_sgid {
+                    node.attributes.mode &= !0o2000;
+                }
+                node.attributes.ctime = now;
+                MutationResult::Attributes(node.attributes)
             }
             Mutation::Allocate { inode, offset, length, mode, keep_size } => {
                 let node = self.node(inode)?;

@@ -51,6 +51,7 @@ pub fn plan(view: &dyn ReadView, mutation: &Mutation) -> Result<Vec<Touch>, Stor
         | Mutation::Commit { inode, .. }
         | Mutation::SetXattr { inode, .. }
         | Mutation::RemoveXattr { inode, .. }
+        | Mutation::SetAcl { inode, .. }
         | Mutation::Allocate { inode, .. } => plan.touch(*inode, false)?,
         Mutation::CopyRange { source, inode, .. } => {
             plan.touch(*inode, false)?;

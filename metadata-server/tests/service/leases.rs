@@ -241,11 +241,13 @@ async fn mounts_that_move_things_to_and_fro_do_not_block_each_other() {
     let _run = (one.beat(), one.obey(true), two.beat(), two.obey(true));
     let mut directories = Vec::new();
     for directory in ["d1", "d2"] {
-        let Mutation::Create { parent, name, mode, uid, gid, exclusive, open, .. } = create(directory, None) else {
+        let Mutation::Create { parent, name, mode, umask, uid, gid, exclusive, open, .. } = create(directory, None)
+        else {
             panic!()
         };
         let node = NewNode::Directory;
-        let make = Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease: false };
+        let make =
+            Mutation::Create { parent, name, node, mode, umask, uid, gid, exclusive, open, exclusive_lease: false };
         match one.mutate(make).await.unwrap() {
             MutationResult::Node { attributes, .. } => directories.push(attributes.inode),
             other => panic!("{other:?}"),

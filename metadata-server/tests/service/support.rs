@@ -404,6 +404,7 @@ pub(crate) fn create(file: &str, open: Option<OpenMode>) -> Mutation {
         name: name(file),
         node: NewNode::File,
         mode: 0o644,
+        umask: 0,
         uid: 0,
         gid: 0,
         exclusive: true,

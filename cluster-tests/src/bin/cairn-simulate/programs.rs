@@ -27,7 +27,7 @@ pub(crate) struct Mounted {
 type Answer<T> = Result<T, ClientError>;
 
 pub(crate) fn caller(request: RequestId) -> Caller {
-    Caller { request, uid: 0, gid: 0 }
+    Caller { request, uid: 0, gid: 0, umask: 0 }
 }
 
 impl Mounted {

@@ -144,6 +144,9 @@ impl KernelCaches for SimKernel {
         state.attributes.remove(&inode);
     }
 
+    /// Simulated programs ask for none.
+    fn acls(&self, _inode: InodeId) {}
+
     async fn names(&self, _directory: InodeId) {
         self.state.lock().forget_names();
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId};
-use cairn_common::protocol::metadata::{Attributes, ChangeEffects, LeaseGrant, NodeKind};
+use cairn_common::protocol::metadata::{Attributes, ChangeEffects, LeaseGrant, NodeKind, XattrPresence};
 use cairn_meta::lease::Renewal;
 use cairn_mount::lease::{Fact, Grant, Touch};
 
@@ -29,6 +29,7 @@ fn attributes(inode: InodeId, value: u8) -> Attributes {
         ctime: time,
         btime: time,
         data_version: DataVersion(u64::from(value)),
+        xattrs: XattrPresence::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use cairn_common::extent::{Extent, ExtentContent};
 use cairn_common::ids::InodeId;
+use cairn_common::posix_acl::{AclKind, PosixAcl};
 use cairn_common::protocol::metadata::NodeKind;
 
 use std::ops::ControlFlow;
@@ -22,6 +23,7 @@ pub(super) fn check(view: &dyn ReadView, findings: &mut Findings) -> Result<(), 
         findings.expect(listed == u64::from(inode.xattr_list_bytes), || {
             format!("inode {id} counts {} bytes of attribute names and has {listed}", inode.xattr_list_bytes)
         });
+        check_acls(view, findings, id, &inode)?;
         let target = read::latest::<Opaque>(view, &keys::symlink(id))?.map(|(_, Opaque(target))| target.len() as u64);
         let expected = (inode.kind == NodeKind::Symlink).then_some(inode.size);
         findings.expect(target == expected, || format!("inode {id} has a target of {target:?} bytes"));
@@ -63,6 +65,34 @@ fn listed_bytes(view: &dyn ReadView, id: InodeId) -> Result<u64, StorageError> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(listed)
+}
+
+/// Lists are there exactly where the inode says so, valid, and where they may be; an access list says more
+/// than the mode, and what both say is the same.
+fn check_acls(view: &dyn ReadView, findings: &mut Findings, id: InodeId, inode: &Inode) -> Result<(), StorageError> {
+    for kind in AclKind::ALL {
+        let name = kind.xattr_name();
+        let row = read::latest::<Opaque>(view, &keys::xattr(id, name.as_bytes()))?;
+        findings.expect(row.is_some() == inode.has_acl(kind), || {
+            format!("inode {id} has {name}: {}, and says {}", row.is_some(), inode.has_acl(kind))
+        });
+        let Some((_, Opaque(value))) = row else { continue };
+        let Ok(Some(acl)) = PosixAcl::from_xattr(&value) else {
+            findings.expect(false, || format!("{name} of inode {id} is no list: {value:02x?}"));
+            continue;
+        };
+        let mode = inode.mode & 0o777;
+        match kind {
+            AclKind::Access => findings
+                .expect(!acl.is_minimal() && acl.permission_bits() == mode && inode.kind != NodeKind::Symlink, || {
+                    format!("inode {id} has mode {mode:o} and {acl:?}")
+                }),
+            AclKind::Default => {
+                findings.expect(inode.is_directory(), || format!("inode {id} has a default list and is no directory"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Nothing is left of inodes that are gone but garbage, and back-references are those of extents.

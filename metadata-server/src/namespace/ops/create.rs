@@ -7,9 +7,11 @@ use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{MutationResult, NewNode, NodeKind, OpenMode};
 
+use super::acl;
 use super::directory::{self, NewEntry};
 use super::initialize::new_inode;
 use super::opens;
+use super::set_attributes::SETGID;
 use crate::namespace::fault::Fault;
 use crate::namespace::keys::{self, Counter};
 use crate::namespace::read;
@@ -18,7 +20,6 @@ use crate::namespace::state::State;
 
 /// Bits 48..63 of an inode number are reserved for a shard.
 const LAST_INODE: u64 = (1 << 48) - 1;
-const SETGID: u32 = 0o2000;
 
 /// The fields of `Mutation::Create`.
 pub(super) struct Create<'m> {
@@ -26,6 +27,7 @@ pub(super) struct Create<'m> {
     pub(super) name: &'m Name,
     pub(super) node: &'m NewNode,
     pub(super) mode: u32,
+    pub(super) umask: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) exclusive: bool,
@@ -56,7 +58,7 @@ pub(super) fn create(state: &mut State<'_, '_>, session: SessionId, new: &Create
     state.next(Counter::Inodes, 0)?;
     state.touched.made.insert(id);
     let mut inode = new_inode(kind, new.mode, new.uid, new.gid, state.time);
-    inherit(&parent, &mut inode);
+    inherit_group(&parent, &mut inode);
     inode.device = device;
     if kind == NodeKind::Directory {
         inode.parent = new.parent;
@@ -65,6 +67,8 @@ pub(super) fn create(state: &mut State<'_, '_>, session: SessionId, new: &Create
         inode.mode = 0o777;
         inode.size = target.len() as u64;
         state.put_versioned(keys::symlink(id), &Opaque(target.clone()));
+    } else {
+        acl::inherit(state, (new.parent, &parent), (id, &mut inode), new.umask)?;
     }
     state.put_inode(id, &inode);
     directory::insert(state, new.parent, new.name.as_bytes(), NewEntry { inode: id, kind, cookie: None })?;
@@ -81,7 +85,7 @@ fn open(state: &mut State<'_, '_>, session: SessionId, id: InodeId, new: &Create
 }
 
 /// A setgid directory hands its group down, and to directories the bit as well.
-fn inherit(parent: &Inode, inode: &mut Inode) {
+fn inherit_group(parent: &Inode, inode: &mut Inode) {
     if parent.mode & SETGID != 0 {
         inode.gid = parent.gid;
         if inode.is_directory() {

@@ -49,6 +49,8 @@ pub(super) fn new_inode(kind: NodeKind, mode: u32, uid: u32, gid: u32, time: Tim
         btime: time,
         data_version: DataVersion(0),
         xattr_list_bytes: 0,
+        access_acl: false,
+        default_acl: false,
         device: 0,
         allocated: 0,
         trim: None,

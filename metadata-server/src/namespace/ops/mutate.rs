@@ -10,7 +10,7 @@ use super::commit::{self, Commit};
 use super::create::{self, Create};
 use super::ranges::{self, Range};
 use super::rename::{self, Place};
-use super::{link, locks, opens, set_attributes, unlink, xattr};
+use super::{acl, link, locks, opens, set_attributes, unlink, xattr};
 use crate::namespace::command::Outcome;
 use crate::namespace::fault::{Fault, corrupt};
 use crate::namespace::keys;
@@ -86,21 +86,24 @@ fn perform(
 ) -> Result<MutationResult, Fault> {
     let openers = keep_open.unwrap_or_default();
     match mutation {
-        Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease } => create::create(
-            state,
-            session,
-            &Create {
-                parent: *parent,
-                name,
-                node,
-                mode: *mode,
-                uid: *uid,
-                gid: *gid,
-                exclusive: *exclusive,
-                open: *open,
-                exclusive_lease: *exclusive_lease,
-            },
-        ),
+        Mutation::Create { parent, name, node, mode, umask, uid, gid, exclusive, open, exclusive_lease } => {
+            create::create(
+                state,
+                session,
+                &Create {
+                    parent: *parent,
+                    name,
+                    node,
+                    mode: *mode,
+                    umask: *umask,
+                    uid: *uid,
+                    gid: *gid,
+                    exclusive: *exclusive,
+                    open: *open,
+                    exclusive_lease: *exclusive_lease,
+                },
+            )
+        }
         Mutation::Open { inode, mode, exclusive_lease } => opens::open(state, session, *inode, *mode, *exclusive_lease),
         Mutation::AcquireExclusive { inode } => opens::acquire_exclusive(state, session, *inode),
         Mutation::GiveUpExclusive { inodes } => opens::give_up_exclusive(state, session, inodes),
@@ -119,6 +122,9 @@ fn perform(
         ),
         Mutation::SetXattr { inode, name, value, mode } => xattr::set(state, *inode, name, value, *mode),
         Mutation::RemoveXattr { inode, name } => xattr::remove(state, *inode, name),
+        Mutation::SetAcl { inode, kind, acl, clear_sgid } => {
+            acl::set(state, *inode, *kind, acl.as_deref(), *clear_sgid)
+        }
         Mutation::Allocate { inode, offset, length, mode, keep_size } => {
             ranges::allocate(state, Range { inode: *inode, offset: *offset, length: *length }, *mode, *keep_size)
         }

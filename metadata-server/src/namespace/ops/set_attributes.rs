@@ -6,6 +6,7 @@ use cairn_common::limits::FILE_MAX_BYTES;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, MutationResult, TimeChange};
 
+use super::acl;
 use crate::namespace::fault::Fault;
 use crate::namespace::file_map;
 use crate::namespace::read;
@@ -13,7 +14,7 @@ use crate::namespace::records::Inode;
 use crate::namespace::state::State;
 
 const SETUID: u32 = 0o4000;
-const SETGID: u32 = 0o2000;
+pub(super) const SETGID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o0010;
 
 pub(super) fn set_attributes(
@@ -31,7 +32,7 @@ pub(super) fn set_attributes(
         inode.mtime = time;
     }
     if let Some(mode) = changes.mode {
-        inode.mode = mode & 0o7777;
+        acl::change_mode(state, id, &mut inode, mode)?;
     }
     if changes.clear_suid_sgid {
         clear_suid_sgid(&mut inode);

@@ -13,12 +13,20 @@ use crate::namespace::records::{Inode, Opaque};
 use crate::namespace::state::State;
 use crate::storage::{ReadView, StorageError};
 
+/// Namespace of what the system keeps there, among it access control lists: not set like other attributes.
+const SYSTEM: &[u8] = b"system.";
+
 /// Checks the name of an extended attribute: `Range` for its length as Linux, `Invalid` for a NUL.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), FsError> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES {
         return Err(FsError::Range);
     }
     if name.contains(&0) { Err(FsError::Invalid) } else { Ok(()) }
+}
+
+fn check_settable(name: &[u8]) -> Result<(), FsError> {
+    check_name(name)?;
+    if name.starts_with(SYSTEM) { Err(FsError::NotSupported) } else { Ok(()) }
 }
 
 pub(super) fn set(
@@ -28,7 +36,7 @@ pub(super) fn set(
     value: &Bytes,
     mode: XattrMode,
 ) -> Result<MutationResult, Fault> {
-    check_name(name)?;
+    check_settable(name)?;
     if value.len() > XATTR_VALUE_MAX_BYTES {
         return Err(FsError::TooBig.into());
     }
@@ -52,7 +60,7 @@ pub(super) fn set(
 }
 
 pub(super) fn remove(state: &mut State<'_, '_>, id: InodeId, name: &Bytes) -> Result<MutationResult, Fault> {
-    check_name(name)?;
+    check_settable(name)?;
     let mut inode = read::requested_inode(state.view(), id)?;
     if !exists(state.view(), id, &inode, name)? {
         return Err(FsError::NoAttribute.into());
@@ -68,7 +76,7 @@ pub(super) fn remove(state: &mut State<'_, '_>, id: InodeId, name: &Bytes) -> Re
 }
 
 /// What a name takes in a list: its bytes and a NUL.
-fn listed_bytes(name: &[u8]) -> u32 {
+pub(super) fn listed_bytes(name: &[u8]) -> u32 {
     name.len() as u32 + 1
 }
 

@@ -3,7 +3,8 @@
 
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{CommitSequence, DataVersion, InodeId};
-use cairn_common::protocol::metadata::{Attributes, NodeKind};
+use cairn_common::posix_acl::AclKind;
+use cairn_common::protocol::metadata::{Attributes, NodeKind, XattrPresence};
 
 use super::wire::{Reader, Writer};
 use super::{Record, Versioned};
@@ -34,8 +35,13 @@ pub(crate) struct Inode {
     pub(crate) ctime: Timestamp,
     pub(crate) btime: Timestamp,
     pub(crate) data_version: DataVersion,
-    /// Length of the list of extended attribute names: each name and one byte.
+    /// Length of the list of extended attribute names: each name and one byte. Access control lists are
+    /// among them.
     pub(crate) xattr_list_bytes: u32,
+    /// It has an access list that says more than its mode.
+    pub(crate) access_acl: bool,
+    /// Directories: it has a default list.
+    pub(crate) default_acl: bool,
     /// Devices.
     pub(crate) device: u64,
     /// Files: bytes of all stored extents, also of those that `trim` hides.
@@ -79,6 +85,24 @@ impl Inode {
             ctime: self.ctime,
             btime: self.btime,
             data_version: self.data_version,
+            xattrs: self.xattrs(),
+        }
+    }
+
+    /// Whether it has a list of this kind.
+    pub(crate) fn has_acl(&self, kind: AclKind) -> bool {
+        match kind {
+            AclKind::Access => self.access_acl,
+            AclKind::Default => self.default_acl,
+        }
+    }
+
+    fn xattrs(&self) -> XattrPresence {
+        let listed = |kind: AclKind| if self.has_acl(kind) { kind.xattr_name().len() as u32 + 1 } else { 0 };
+        XattrPresence {
+            access_acl: self.access_acl,
+            default_acl: self.default_acl,
+            others: self.xattr_list_bytes > AclKind::ALL.into_iter().map(listed).sum(),
         }
     }
 }
@@ -106,14 +130,16 @@ impl Versioned for Inode {}
 
 impl Record for Inode {
     const NAME: &'static str = "inode";
+    const VERSION: u8 = 2;
 
     fn write(&self, out: &mut Writer) {
-        v1::write(self, out);
+        v2::write(self, out);
     }
 
     fn read(version: u8, input: &mut Reader<'_>) -> Option<Self> {
         match version {
             1 => v1::read(input),
+            2 => v2::read(input),
             _ => None,
         }
     }
@@ -174,6 +200,8 @@ mod v1 {
             btime: input.time()?,
             data_version: DataVersion(input.u64()?),
             xattr_list_bytes: input.u32()?,
+            access_acl: false,
+            default_acl: false,
             device: 0,
             allocated: 0,
             trim: None,
@@ -197,5 +225,24 @@ mod v1 {
             NodeKind::Symlink | NodeKind::Fifo | NodeKind::Socket => {}
         }
         Some(inode)
+    }
+}
+
+/// Version 1, then `{lists u8: 1 for an access list, 2 for a default list}`.
+mod v2 {
+    use super::*;
+
+    const ACCESS: u8 = 1;
+    const DEFAULT: u8 = 2;
+
+    pub(super) fn write(inode: &Inode, out: &mut Writer) {
+        v1::write(inode, out);
+        out.u8(if inode.access_acl { ACCESS } else { 0 } | if inode.default_acl { DEFAULT } else { 0 });
+    }
+
+    pub(super) fn read(input: &mut Reader<'_>) -> Option<Inode> {
+        let inode = v1::read(input)?;
+        let lists = input.u8().filter(|lists| lists & !(ACCESS | DEFAULT) == 0)?;
+        Some(Inode { access_acl: lists & ACCESS != 0, default_acl: lists & DEFAULT != 0, ..inode })
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of every kind of record, as version 1 writes them. They are on disks: a change here
+//! The bytes of every kind of record, as its newest version writes them. They are on disks: a change here
 //! means that old records are not readable any more. Make a new record version instead.
 
 use std::fmt::Debug;
@@ -26,6 +26,11 @@ pub(super) fn assert_golden(bytes: &[u8], golden: &str) {
     assert_eq!(hex, golden.replace(' ', ""));
 }
 
+fn bytes_of(golden: &str) -> Vec<u8> {
+    let digits = golden.replace(' ', "");
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
 /// The record's bytes are these, they read back as the record, and nothing else does.
 fn plain<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
     let bytes = records::encode(record);
@@ -38,7 +43,7 @@ const SEQUENCE: CommitSequence = CommitSequence(0x0707);
 
 fn versioned<R: Versioned + PartialEq + Debug>(record: &R, golden: &str) {
     let bytes = records::encode_versioned(SEQUENCE, record);
-    assert_golden(&bytes, &format!("01 0000000000000707 {golden}"));
+    assert_golden(&bytes, &format!("{:02x} 0000000000000707 {golden}", R::VERSION));
     assert_eq!(records::decode_versioned::<R>(&bytes).unwrap(), (SEQUENCE, read_back(&bytes)));
     assert_eq!(&read_back::<R>(&bytes), record);
     refuses(&bytes, |bytes| records::decode_versioned::<R>(bytes).ok());
@@ -76,6 +81,8 @@ fn inode(kind: NodeKind) -> Inode {
         btime: time(4, 2),
         data_version: DataVersion(9),
         xattr_list_bytes: 12,
+        access_acl: false,
+        default_acl: false,
         device: 0,
         allocated: 0,
         trim: None,
@@ -89,20 +96,35 @@ const INODE: &str = "09ed 00000003 000003e8 00000064 0000000000001234 ffffffffff
 
 #[test]
 fn inodes_are_what_they_were() {
+    // Each as version 1 wrote it: version 2 says behind it which access control lists there are.
+    let versions = |inode: &Inode, golden: &str| {
+        assert_eq!(Inode::VERSION, 2);
+        versioned(inode, &format!("{golden} 00"));
+        let old = bytes_of(&format!("01 0000000000000707 {golden}"));
+        assert_eq!(&read_back::<Inode>(&old), inode, "version 1");
+    };
     let file = Inode { allocated: 0x1000, ..inode(NodeKind::File) };
-    versioned(&file, &format!("01 {INODE} 0000000000001000 00"));
+    versions(&file, &format!("01 {INODE} 0000000000001000 00"));
+    let with_acl = Inode { access_acl: true, ..file.clone() };
+    versioned(&with_acl, &format!("01 {INODE} 0000000000001000 00 01"));
     let trim = Some(Trim { from: 0x20, before: CommitSequence(0x30) });
     let trimmed = format!("01 {INODE} 0000000000001000 01 0000000000000020 0000000000000030");
-    versioned(&Inode { trim, ..file }, &trimmed);
+    versions(&Inode { trim, ..file }, &trimmed);
     let directory = Inode { parent: InodeId(5), next_cookie: 6, ..inode(NodeKind::Directory) };
-    versioned(&directory, &format!("02 {INODE} 0000000000000005 0000000000000006"));
-    versioned(&inode(NodeKind::Symlink), &format!("03 {INODE}"));
-    versioned(&inode(NodeKind::Fifo), &format!("04 {INODE}"));
-    versioned(&inode(NodeKind::Socket), &format!("05 {INODE}"));
+    versions(&directory, &format!("02 {INODE} 0000000000000005 0000000000000006"));
+    let with_acls = Inode { access_acl: true, default_acl: true, ..directory.clone() };
+    versioned(&with_acls, &format!("02 {INODE} 0000000000000005 0000000000000006 03"));
+    let with_default = Inode { default_acl: true, ..directory };
+    versioned(&with_default, &format!("02 {INODE} 0000000000000005 0000000000000006 02"));
+    versions(&inode(NodeKind::Symlink), &format!("03 {INODE}"));
+    versions(&inode(NodeKind::Fifo), &format!("04 {INODE}"));
+    versions(&inode(NodeKind::Socket), &format!("05 {INODE}"));
     let device = Inode { device: 0x0801, ..inode(NodeKind::CharDevice) };
-    versioned(&device, &format!("06 {INODE} 0000000000000801"));
+    versions(&device, &format!("06 {INODE} 0000000000000801"));
     let device = Inode { device: 0x0801, ..inode(NodeKind::BlockDevice) };
-    versioned(&device, &format!("07 {INODE} 0000000000000801"));
+    versions(&device, &format!("07 {INODE} 0000000000000801"));
+    let unknown = bytes_of(&format!("02 0000000000000707 03 {INODE} 04"));
+    assert!(records::decode_versioned::<Inode>(&unknown).is_err(), "no list of that kind is known");
 }
 
 #[test]
@@ -146,7 +168,7 @@ fn what_slots_remember_is_what_it_was() {
     type Outcome = Result<MutationResult, FsError>;
     let attributes = Inode { allocated: 0x1000, ..inode(NodeKind::File) }.attributes(InodeId(5));
     let committed: Outcome = Ok(MutationResult::Committed { attributes, appended_at: 7 });
-    let golden = "00 04 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 07";
+    let golden = "00 04 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 07";
     assert_golden(&encode(&committed).unwrap(), golden);
     let done: Outcome = Ok(MutationResult::Done);
     assert_golden(&encode(&done).unwrap(), "00 00");
@@ -157,10 +179,10 @@ fn what_slots_remember_is_what_it_was() {
     let full: Outcome = Err(FsError::NoLocks);
     assert_golden(&encode(&full).unwrap(), "01 17");
     let node: Outcome = Ok(MutationResult::Node { attributes, created: true, exclusive: false });
-    let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    let golden = "00 02 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 01 00";
     assert_golden(&encode(&node).unwrap(), golden);
     let opened: Outcome = Ok(MutationResult::Opened { attributes, exclusive: true, extents: None });
-    let golden = "00 03 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 01 00";
+    let golden = "00 03 05 00 fbed09 03 fbe803 64 00 fb3412 fb0010 01 fcffc99a3b 04 00 06 01 08 02 09 000001 01 00";
     assert_golden(&encode(&opened).unwrap(), golden);
 }
 

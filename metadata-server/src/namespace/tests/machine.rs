@@ -136,10 +136,10 @@ impl Machine {
         node: NewNode,
         open: Option<OpenMode>,
     ) -> Attributes {
-        let (mode, uid, gid, exclusive) = (0o644, 10, 20, true);
+        let (mode, umask, uid, gid, exclusive) = (0o644, 0, 10, 20, true);
         let name = named(name);
         let exclusive_lease = false;
-        let create = Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease };
+        let create = Mutation::Create { parent, name, node, mode, umask, uid, gid, exclusive, open, exclusive_lease };
         match self.mutate(session, create).unwrap() {
             MutationResult::Node { attributes, .. } => attributes,
             other => panic!("{other:?}"),

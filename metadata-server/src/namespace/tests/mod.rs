@@ -1,5 +1,6 @@
 //! Tests of the whole state machine; those of a single format sit beside it.
 
+mod acls;
 mod cluster_state;
 mod exactly_once;
 mod garbage;
@@ -8,6 +9,7 @@ mod golden_records;
 mod locks;
 mod machine;
 mod model;
+mod model_acls;
 mod model_files;
 mod model_names;
 mod operations;

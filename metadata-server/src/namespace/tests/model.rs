@@ -125,6 +125,7 @@ impl Model {
             ctime: node.times[2],
             btime: node.times[3],
             data_version: DataVersion(node.data_version),
+            xattrs: node.xattr_presence(),
         }
     }
 
@@ -238,6 +239,9 @@ impl Model {
             }
             Mutation::SetXattr { inode, name, value, mode } => self.set_xattr(time, *inode, name, value, *mode),
             Mutation::RemoveXattr { inode, name } => self.remove_xattr(time, *inode, name),
+            Mutation::SetAcl { inode, kind, acl, clear_sgid } => {
+                self.set_acl(time, *inode, *kind, acl.as_ref(), *clear_sgid)
+            }
             Mutation::Allocate { inode, offset, length, mode, keep_size } => {
                 self.allocate(time, *inode, (*offset, *length), *mode, *keep_size)
             }

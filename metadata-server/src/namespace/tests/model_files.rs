@@ -5,6 +5,7 @@ use cairn_common::clock::Timestamp;
 use cairn_common::extent::{ExtentContent, NewExtent};
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_STAMP_AHEAD};
+use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{
     AllocateMode, AttributeChanges, MutationResult, NodeKind, TimeChange, XattrMode,
@@ -29,7 +30,12 @@ impl Model {
             }
             node.times[MTIME] = time;
         }
-        node.mode = changes.mode.unwrap_or(node.mode);
+        if let Some(mode) = changes.mode {
+            node.mode = mode;
+            if let Some(acl) = node.acl(AclKind::Access) {
+                node.keep_acl(AclKind::Access, acl.with_permission_bits(mode));
+            }
+        }
         if changes.clear_suid_sgid && node.kind != NodeKind::Directory {
             node.mode = without_suid_sgid(node.mode);
         }
@@ -190,6 +196,9 @@ impl Model {
         if name.is_empty() {
             return Err(FsError::Range);
         }
+        if name.starts_with(b"system.") {
+            return Err(FsError::NotSupported);
+        }
         let id = self.requested(id)?;
         let node = self.node(id);
         match (mode, node.xattrs.contains_key(&name[..])) {
@@ -205,6 +214,9 @@ impl Model {
     pub(super) fn remove_xattr(&mut self, time: Timestamp, id: InodeId, name: &Bytes) -> Answer {
         if name.is_empty() {
             return Err(FsError::Range);
+        }
+        if name.starts_with(b"system.") {
+            return Err(FsError::NotSupported);
         }
         let id = self.requested(id)?;
         let node = self.node(id);

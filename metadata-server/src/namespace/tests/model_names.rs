@@ -30,7 +30,8 @@ impl Model {
     }
 
     pub(super) fn create(&mut self, session: SessionId, time: Timestamp, mutation: &Mutation) -> Answer {
-        let Mutation::Create { parent, name, node, mode, uid, gid, exclusive, open, exclusive_lease } = mutation else {
+        let Mutation::Create { parent, name, node, mode, umask, uid, gid, exclusive, open, exclusive_lease } = mutation
+        else {
             unreachable!()
         };
         let is_file = *node == NewNode::File;
@@ -76,6 +77,7 @@ impl Model {
                 new.mode |= 0o2000;
             }
         }
+        new.inherit(&self.nodes[&parent], *umask);
         self.nodes.insert(id, new);
         self.put_entry(time, parent, name, id, None);
         let exclusive = open.is_some_and(|mode| self.register(session, id, mode, *exclusive_lease));

@@ -96,6 +96,7 @@ fn every_inode_that_was_there_and_changes_must_be_pinned() {
         name: named("c"),
         node: NewNode::File,
         mode: 0o600,
+        umask: 0,
         uid: 0,
         gid: 0,
         exclusive: true,

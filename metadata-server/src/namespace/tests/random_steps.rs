@@ -8,6 +8,7 @@ use cairn_common::codec;
 use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
 use cairn_common::ids::{InodeId, PoolId, TableEpoch};
 use cairn_common::name::Name;
+use cairn_common::posix_acl::{AclEntry, AclKind, AclTag, PosixAcl};
 use cairn_common::protocol::metadata::{
     AllocateMode, AttributeChanges, Mutation, NewNode, NodeKind, OpenMode, RenameMode, TimeChange, XattrMode,
 };
@@ -29,7 +30,7 @@ pub(super) enum Step {
 /// A change whose inodes and names are picks.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Create { parent: u16, name: u8, node: u8, mode: u16, exclusive: bool, open: u8 },
+    Create { parent: u16, name: u8, node: u8, mode: u16, umask: u16, exclusive: bool, open: u8 },
     Open { file: u16, write: bool, lease: bool },
     Acquire { file: u16 },
     GiveUp { files: Vec<u16> },
@@ -42,6 +43,7 @@ pub(super) enum Change {
     Commit { file: u16, start: u8, pieces: Vec<Piece>, append: bool, minimum: u8, mtime: Option<i8> },
     SetXattr { inode: u16, name: u8, value: u8, mode: u8 },
     RemoveXattr { inode: u16, name: u8 },
+    SetAcl { inode: u16, of: u8, default: bool, list: u8, bits: [u8; 4], clear: bool },
     Allocate { file: u16, offset: u8, length: u8, mode: u8 },
     CopyRange { source: u16, source_offset: u8, file: u16, offset: u8, length: u8 },
 }
@@ -68,9 +70,19 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let create = (any::<u16>(), any::<u8>(), any::<u8>(), any::<u16>(), any::<bool>(), any::<u8>()).prop_map(
-        |(parent, name, node, mode, exclusive, open)| Change::Create { parent, name, node, mode, exclusive, open },
+    let create = (any::<u16>(), any::<u8>(), any::<u8>(), any::<[u16; 2]>(), any::<bool>(), any::<u8>()).prop_map(
+        |(parent, name, node, [mode, umask], exclusive, open)| Change::Create {
+            parent,
+            name,
+            node,
+            mode,
+            umask,
+            exclusive,
+            open,
+        },
     );
+    let acl = (any::<u16>(), any::<u8>(), any::<bool>(), any::<u8>(), [0..8u8, 0..8u8, 0..8u8, 0..8u8], any::<bool>())
+        .prop_map(|(inode, of, default, list, bits, clear)| Change::SetAcl { inode, of, default, list, bits, clear });
     let attributes = (
         any::<u16>(),
         prop::option::weighted(0.6, 0..320u16),
@@ -129,6 +141,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (any::<u16>(), any::<u8>(), any::<u8>(), any::<u8>())
             .prop_map(|(inode, name, value, mode)| Change::SetXattr { inode, name, value, mode }),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(inode, name)| Change::RemoveXattr { inode, name }),
+        6 => acl,
         6 => (any::<u16>(), any::<u8>(), any::<u8>(), any::<u8>())
             .prop_map(|(file, offset, length, mode)| Change::Allocate { file, offset, length, mode }),
         6 => (any::<u16>(), any::<u8>(), any::<u16>(), any::<u8>(), any::<u8>()).prop_map(
@@ -147,11 +160,12 @@ fn change() -> impl Strategy<Value = Change> {
 pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mutation {
     let mode_of = |write: bool| if write { OpenMode::Write } else { OpenMode::Read };
     match change {
-        Change::Create { parent, name, node, mode, exclusive, open } => Mutation::Create {
+        Change::Create { parent, name, node, mode, umask, exclusive, open } => Mutation::Create {
             parent: pick(model, *parent, NodeKind::Directory),
             name: name_of(*name),
             node: new_node(*node),
             mode: u32::from(*mode & 0o7777),
+            umask: u32::from(*umask & 0o777),
             uid: u32::from(mode % 7),
             gid: u32::from(mode % 5),
             exclusive: *exclusive,
@@ -219,6 +233,16 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
         Change::RemoveXattr { inode, name } => {
             Mutation::RemoveXattr { inode: pick(model, *inode, NodeKind::File), name: xattr_name(*name) }
         }
+        Change::SetAcl { inode, of, default, list, bits, clear } => Mutation::SetAcl {
+            inode: pick(
+                model,
+                *inode,
+                [NodeKind::Directory, NodeKind::File, NodeKind::Directory, NodeKind::Symlink][usize::from(of % 4)],
+            ),
+            kind: if *default { AclKind::Default } else { AclKind::Access },
+            acl: acl(*list, *bits),
+            clear_sgid: *clear,
+        },
         Change::Allocate { file, offset, length, mode } => Mutation::Allocate {
             inode: pick(model, *file, NodeKind::File),
             offset: far_or(*offset),
@@ -263,8 +287,26 @@ fn name_of(pick: u8) -> Name {
 fn xattr_name(pick: u8) -> Bytes {
     match pick % 8 {
         0 => Bytes::new(),
+        1 => Bytes::from_static(b"system.posix_acl_access"),
         other => Bytes::from(format!("user.{}", other % 3)),
     }
+}
+
+/// Lists of every shape, and what is none.
+fn acl(pick: u8, [user, group, other, more]: [u8; 4]) -> Option<Bytes> {
+    let mut entries = vec![(AclTag::UserObj, user), (AclTag::GroupObj, group), (AclTag::Other, other)];
+    match pick % 8 {
+        0 => return None,
+        1 => return Some(Bytes::from_static(&[2, 0, 0, 0])),
+        2 => return Some(Bytes::from_static(b"no list")),
+        3 | 4 => {}
+        5 => entries.push((AclTag::Mask, more)),
+        6 => entries.extend([(AclTag::User(5), more), (AclTag::Mask, other)]),
+        _ => entries.extend([(AclTag::User(5), other), (AclTag::Group(6), more), (AclTag::Mask, user)]),
+    }
+    entries.sort_unstable();
+    let entries = entries.into_iter().map(|(tag, permissions)| AclEntry { tag, permissions }).collect();
+    Some(PosixAcl::new(entries).unwrap().to_xattr())
 }
 
 fn new_node(pick: u8) -> NewNode {

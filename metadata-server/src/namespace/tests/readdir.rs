@@ -71,6 +71,7 @@ impl Reader {
             name: named(name),
             node: NewNode::File,
             mode: 0o600,
+            umask: 0,
             uid: 0,
             gid: 0,
             exclusive: true,

@@ -512,7 +512,7 @@ async fn who_has_no_list_is_not_asked_about() {
     let questions = cluster.questions();
     assert_eq!(access_list(&a, inode).await, None);
     assert!(not_found_attribute(a.xattr(caller(), inode, Bytes::from_static(b"security.capability")).await));
-    assert_eq!(a.xattr_names(caller(), inode).await.unwrap(), Bytes::new());
+    assert_eq!(a.xattr_names(caller(), inode, true).await.unwrap(), Bytes::new());
     assert_eq!(cluster.questions(), questions, "its attributes tell that there is none");
     set_acl(&b, inode, Some(list([7, 6, 0, 5, 1]))).await;
     assert_eq!(access_list(&a, inode).await, Some(list([7, 6, 0, 5, 1])));

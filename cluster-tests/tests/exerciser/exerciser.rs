@@ -19,15 +19,15 @@ const SHOWN: usize = 30;
 
 /// Sizes, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Longest file.
-    pub length: u64,
+    pub(crate) length: u64,
     /// Longest range of one operation.
-    pub operation: u64,
+    pub(crate) operation: u64,
 }
 
 /// One file on several mounts, and its bytes as they must be.
-pub struct Exerciser {
+pub(crate) struct Exerciser {
     rng: StdRng,
     limits: Limits,
     /// The file's path on each mount, and a descriptor that stays open there.
@@ -51,13 +51,13 @@ fn span(range: &Range<u64>) -> Range<usize> {
 
 impl Exerciser {
     /// Makes the file, empty, at the first of the paths; all of them lead to it.
-    pub fn new(rng: StdRng, limits: Limits, paths: Vec<PathBuf>, failovers: bool) -> Self {
+    pub(crate) fn new(rng: StdRng, limits: Limits, paths: Vec<PathBuf>, failovers: bool) -> Self {
         let sites = paths.into_iter().map(|path| (path.clone(), open(&path))).collect();
         Self { rng, limits, sites, expected: Vec::new(), failovers, cut: 0, steps: 0, last: VecDeque::new() }
     }
 
     /// One operation on one of the mounts.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let site = self.rng.random_range(0..self.sites.len());
         let operation = Operation::random(&mut self.rng, self.limits, self.expected.len() as u64);
         self.steps += 1;
@@ -72,7 +72,7 @@ impl Exerciser {
     }
 
     /// Reads all of it on every mount.
-    pub fn compare_all(&mut self) {
+    pub(crate) fn compare_all(&mut self) {
         for site in 0..self.sites.len() {
             let whole = std::fs::read(&self.sites[site].0).unwrap_or_else(|error| self.fail("read all", &error));
             self.compare(site, "read all", 0, &whole, self.expected.len());
@@ -136,7 +136,7 @@ impl Exerciser {
                 self.sites[site].1 = open(&self.sites[site].0);
                 Ok(())
             }
-            Operation::DropPages => Ok(fadvise(file, 0, None, Advice::DontNeed).expect("fadvise")),
+            Operation::DropPages => fadvise(file, 0, None, Advice::DontNeed).map_err(Into::into),
             Operation::Empty => {
                 File::options().write(true).truncate(true).open(&self.sites[site].0).map(|_| self.expected.clear())
             }
@@ -225,7 +225,7 @@ impl Exerciser {
     }
 
     /// Reads that were cut at an older length while a new leader took over.
-    pub fn cut(&self) -> u64 {
+    pub(crate) fn cut(&self) -> u64 {
         self.cut
     }
 

@@ -9,7 +9,7 @@ use super::exerciser::Limits;
 
 /// A step, on one mount. Ranges are of bytes.
 #[derive(Clone, Debug)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// pread(2) through the descriptor that stays open.
     Read(Range<u64>),
     /// The same through a new mapping.
@@ -44,7 +44,7 @@ pub enum Operation {
 
 impl Operation {
     /// One of them by chance, for a file that is `length` bytes long now.
-    pub fn random(rng: &mut StdRng, limits: Limits, length: u64) -> Self {
+    pub(crate) fn random(rng: &mut StdRng, limits: Limits, length: u64) -> Self {
         // Short ranges often: what goes wrong does so at the edges of pages and blocks.
         let most = if rng.random_bool(0.3) { 64 } else { limits.operation };
         let range = |rng: &mut StdRng, end: u64| {

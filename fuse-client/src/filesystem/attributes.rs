@@ -27,13 +27,23 @@ impl Filesystem {
             let doubts = file.lock().doubts();
             (file, doubts)
         });
-        let QueryResult::Attributes(fresh) = self.ask(request, Query::Attributes { inode }).await? else {
-            return Err(unexpected("a question for attributes"));
+        let fresh = match self.ask(request, Query::Attributes { inode }).await {
+            Ok(QueryResult::Attributes(fresh)) => fresh,
+            Ok(_) => return Err(unexpected("a question for attributes")),
+            Err(error) => return self.departed_or(inode, error),
         };
         Ok(match file {
             Some((file, doubts)) => file.observe_answer(fresh, doubts),
             None => self.observe(fresh),
         })
+    }
+
+    /// What this mount has removed and somebody still has, instead of an error.
+    fn departed_or(&self, inode: InodeId, error: ClientError) -> Result<Attributes, ClientError> {
+        match error {
+            ClientError::Fs(FsError::Stale) => self.departed.attributes(inode).ok_or(error),
+            _ => Err(error),
+        }
     }
 
     /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime, mode
@@ -57,7 +67,12 @@ impl Filesystem {
         let mutation = Mutation::SetAttributes { inode, changes };
         let file = self.files.get(inode).filter(|file| changes.size.is_some() || file.is_dirty());
         let Some(file) = file else {
-            let result = self.change(request, mutation).await?;
+            let result = match self.change(request, mutation).await {
+                Err(ClientError::Fs(FsError::Stale)) => {
+                    return self.departed.change(inode, &changes).ok_or(FsError::Stale.into());
+                }
+                result => result?,
+            };
             return attributes_of(result).map(|fresh| self.observe(fresh));
         };
         let fresh = attributes_of(self.change_behind_writes(request, &file, mutation).await?)?;

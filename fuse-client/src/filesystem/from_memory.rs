@@ -177,6 +177,7 @@ impl Filesystem {
     /// The kernel has dropped an inode. It may have looked it up again by now, so this is a hint only.
     pub fn kernel_forgot(&self, inode: InodeId) {
         self.leases.lock().unused(inode);
+        self.departed.forget(inode);
     }
 
     /// Whether a file that is pinned may be opened without a question: for reading under a lease of any

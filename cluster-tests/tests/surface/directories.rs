@@ -101,8 +101,8 @@ fn comings_and_goings(seen: &mut Seen, folder: &Path) {
                 change(folder, round, reads / reads_between);
             }
             // Back to what was read before, and forth again.
-            if reads % 16 == 15 {
-                let (position, known) = positions[positions.len() / 2];
+            if reads % (16 * reads_between) == 16 * reads_between - 1 {
+                let (position, known) = positions[positions.len() - positions.len().min(8)];
                 let ahead = order[known..].to_vec();
                 let again = read_again(&directory, position, ahead.len());
                 seen.is(

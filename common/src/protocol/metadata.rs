@@ -419,6 +419,16 @@ pub enum TimeChange {
     At(Timestamp),
 }
 
+impl TimeChange {
+    /// The time to set, when the command's is `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Now => now,
+            Self::At(time) => time,
+        }
+    }
+}
+
 /// Attributes to change; None leaves one as it is. ctime always becomes the command's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttributeChanges {

@@ -27,8 +27,10 @@ impl Filesystem {
             let doubts = file.lock().doubts();
             (file, doubts)
         });
-        let QueryResult::Attributes(fresh) = self.ask(request, Query::Attributes { inode }).await? else {
-            return Err(unexpected("a question for attributes"));
+        let fresh = match self.ask(request, Query::Attributes { inode }).await {
+            Ok(QueryResult::Attributes(fresh)) => fresh,
+            Ok(_) => return Err(unexpected("a question for attributes")),
+            Err(error) => return self.departed_or(inode, error),
         };
         Ok(match file {
             Some((file, doubts)) => file.observe_answer(fresh, doubts),
@@ -46,6 +48,14 @@ impl Filesystem {
         let attributes = self.attributes(request, inode).await?;
         let is_modified = self.files.get(inode).is_some_and(|file| file.lock().tell_mtime(attributes.mtime));
         Ok((attributes, is_modified))
+    }
+
+    /// What this mount has removed and somebody still has, instead of an error.
+    fn departed_or(&self, inode: InodeId, error: ClientError) -> Result<Attributes, ClientError> {
+        match error {
+            ClientError::Fs(FsError::Stale) => self.departed.attributes(inode).ok_or(error),
+            _ => Err(error),
+        }
     }
 
     /// Changes attributes. Dirty bytes of the file go first: a later commit would change mtime, mode
@@ -66,7 +76,10 @@ impl Filesystem {
         {
             return Ok(shown);
         }
-        self.change_attributes(request, inode, Mutation::SetAttributes { inode, changes }).await
+        match self.change_attributes(request, inode, Mutation::SetAttributes { inode, changes }).await {
+            Err(ClientError::Fs(FsError::Stale)) => self.departed.change(inode, &changes).ok_or(FsError::Stale.into()),
+            result => result,
+        }
     }
 
     /// A change that brings new attributes of an inode, behind what is dirty of it.
@@ -121,10 +134,7 @@ impl Filesystem {
     fn set_times_in_memory(&self, inode: InodeId, changes: &AttributeChanges) -> Option<Attributes> {
         let file = self.files.get(inode)?;
         let now = SystemClock.wall();
-        let at = |change: TimeChange| match change {
-            TimeChange::Now => now,
-            TimeChange::At(time) => time,
-        };
+        let at = |change: TimeChange| change.at(now);
         let shown = {
             let mut inner = file.lock();
             let time = self.leases.time();

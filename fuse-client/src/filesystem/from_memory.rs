@@ -185,6 +185,7 @@ impl Filesystem {
     /// forget them, because from here on no recall does.
     #[must_use = "the kernel may keep lists that nobody makes it forget"]
     pub fn kernel_forgot(&self, inode: InodeId) -> bool {
+        self.departed.forget(inode);
         self.leases.lock().unused(inode)
     }
 

@@ -4,6 +4,7 @@
 pub mod acls;
 pub mod attributes;
 mod cluster_calls;
+mod departed;
 pub mod directories;
 pub mod files;
 pub mod from_memory;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, watch};
 
 use crate::backend::Backend;
+use crate::filesystem::departed::Departed;
 use crate::filesystem::directories::DirectoryHandle;
 use crate::kernel_caches::{KernelCaches, NoKernel};
 use crate::lease_book::LeaseBook;
@@ -62,6 +64,7 @@ pub struct Filesystem {
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) handles: HandleTable<FileHandle>,
     pub(crate) directories: HandleTable<DirectoryHandle>,
+    pub(crate) departed: Departed,
     pub(crate) budget: DirtyBudget,
     pub(crate) uploads: Semaphore,
     pub(crate) blocks: Arc<BlockReader>,
@@ -89,6 +92,7 @@ impl Filesystem {
             files: Arc::new(OpenFiles::new(leases.clone())),
             handles: HandleTable::default(),
             directories: HandleTable::default(),
+            departed: Departed::default(),
             budget: DirtyBudget::new(settings.dirty_limit_bytes),
             uploads: Semaphore::new(settings.uploads_at_once),
             blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),

@@ -74,6 +74,7 @@ impl Filesystem {
         self.change(caller.request, Mutation::Unlink { parent, name }).await?;
         if let Some(gone) = last {
             self.discard_if_unused(gone.inode);
+            self.departed.add(gone);
         }
         Ok(())
     }
@@ -97,7 +98,13 @@ impl Filesystem {
 
     /// Removes an empty directory.
     pub async fn remove_directory(&self, caller: Caller, parent: InodeId, name: Name) -> Result<(), ClientError> {
-        self.change(caller.request, Mutation::RemoveDirectory { parent, name }).await.map(|_| ())
+        // The kernel has just looked it up, so this is in memory.
+        let gone = self.try_lookup(parent, &name).and_then(Result::ok);
+        self.change(caller.request, Mutation::RemoveDirectory { parent, name }).await?;
+        if let Some(gone) = gone {
+            self.departed.add(gone);
+        }
+        Ok(())
     }
 
     /// Renames. A file whose bytes are not committed is flushed first, so that a crash never leaves
@@ -115,8 +122,16 @@ impl Filesystem {
                 self.flush_named(caller, new_parent, &new_name).await?;
             }
         }
+        let known = |parent, name| self.try_lookup(parent, name).and_then(Result::ok);
+        let replaced = if mode == RenameMode::Replace { known(new_parent, &new_name) } else { None };
+        // Onto another name of the same inode nothing changes.
+        let moved = replaced.and_then(|_| known(parent, &name)).map(|moved| moved.inode);
         let mutation = Mutation::Rename { parent, name, new_parent, new_name, mode };
-        self.change(caller.request, mutation).await.map(|_| ())
+        self.change(caller.request, mutation).await?;
+        if let Some(replaced) = replaced.filter(|replaced| moved.is_some_and(|moved| moved != replaced.inode)) {
+            self.departed.add(replaced);
+        }
+        Ok(())
     }
 
     async fn flush_named(self: &Arc<Self>, caller: Caller, parent: InodeId, name: &Name) -> Result<(), ClientError> {

@@ -248,10 +248,7 @@ impl State {
                     node.attributes.data_version.0 += 1;
                     node.attributes.mtime = now;
                 }
-                let at = |change: TimeChange| match change {
-                    TimeChange::Now => now,
-                    TimeChange::At(time) => time,
-                };
+                let at = |change: TimeChange| change.at(now);
                 node.attributes.mode = changes.mode.unwrap_or(node.attributes.mode);
                 node.attributes.mtime = changes.mtime.map_or(node.attributes.mtime, at);
                 node.attributes.atime = changes.atime.map_or(node.attributes.atime, at);

@@ -13,7 +13,7 @@ use super::{Caller, Filesystem};
 
 const SETGID: u32 = 0o2000;
 
-/// The groups that a caller may hand its rights to without being root.
+/// What decides, besides the group in its request, whether a caller may keep the setgid bit of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallerGroups {
     /// Its supplementary groups.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use super::state::State;
 
 /// A session is given up this long after its last renewal: its lease, and what clocks may differ.
 const PATIENCE: Duration = Duration::from_millis(1100);
+/// As the real leader: an answer may be on its way.
+const REDELIVER: Duration = Duration::from_millis(250);
 
 /// The cluster.
 pub(crate) struct FakeCluster {
@@ -56,6 +58,8 @@ struct Leases {
     openers: BTreeSet<(InodeId, SessionId)>,
     pins: BTreeMap<InodeId, u32>,
     recalls: BTreeMap<u64, (SessionId, SessionEvent, Option<oneshot::Sender<bool>>)>,
+    /// When each of them was handed out.
+    handed_out: BTreeMap<u64, Instant>,
     tickets: u64,
     sequence: u64,
     term: u64,
@@ -105,6 +109,20 @@ impl Leases {
         let event = SessionEvent::Recall { inode, ticket: self.tickets, exclusive, last_name };
         self.recalls.insert(self.tickets, (session, event, Some(done)));
         answered
+    }
+
+    /// Recalls that a session is to be told of now: new ones, and those that were not answered for a while.
+    fn due(&mut self, session: SessionId) -> Vec<SessionEvent> {
+        let now = Instant::now();
+        let Self { recalls, handed_out, .. } = self;
+        let mut due = Vec::new();
+        for (ticket, (_, event, _)) in recalls.iter().filter(|(_, recall)| recall.0 == session) {
+            if handed_out.get(ticket).is_none_or(|at| now.duration_since(*at) >= REDELIVER) {
+                handed_out.insert(*ticket, now);
+                due.push(event.clone());
+            }
+        }
+        due
     }
 
     /// Not what is pinned, another session's, or being recalled from this one: with its answer to that
@@ -256,18 +274,14 @@ impl FakeCluster {
                 let mail = self.mail.notified();
                 tokio::pin!(mail);
                 mail.as_mut().enable();
-                let events: Vec<_> =
-                    self.leases.lock().recalls.values().filter(|r| r.0 == session).map(|r| r.1.clone()).collect();
+                let events = self.leases.lock().due(session);
                 if !events.is_empty() {
                     return events;
                 }
                 mail.await;
             }
         };
-        let events = tokio::time::timeout(Duration::from_millis(200), waited).await.unwrap_or_default();
-        // They are told again until they are answered.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        events
+        tokio::time::timeout(Duration::from_millis(200), waited).await.unwrap_or_default()
     }
 
     fn recalled(&self, session: SessionId, ticket: u64, open: bool) {

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod lock_spans;
+pub mod mode;
 pub mod name;
 pub mod partition_table;
 pub mod posix_acl;

@@ -1,6 +1,7 @@
 //! `cairn-mount`: the POSIX face of a cluster. Requests flow adapter → core → read or write path →
 //! backend, never the other way. The core knows no kernel: tests drive it with a faked backend.
 
+mod access_times;
 pub mod backend;
 pub mod errno;
 pub mod filesystem;

@@ -43,6 +43,9 @@ struct Arguments {
     /// Seconds after which a call without an answer fails with ETIMEDOUT
     #[arg(long, default_value_t = 30)]
     call_timeout_s: u64,
+    /// Reads do not change access times (else they do as with relatime)
+    #[arg(long)]
+    noatime: bool,
     /// An empty directory
     mount_point: PathBuf,
 }
@@ -88,6 +91,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<u64> {
     let settings = MountSettings {
         dirty_limit_bytes: arguments.dirty_limit_mib.max(8) << 20,
         call_timeout: Duration::from_secs(arguments.call_timeout_s.max(1)),
+        relatime: !arguments.noatime,
         ..MountSettings::default()
     };
     let filesystem = startup::connect(&config, &mount_point, settings).await?;

@@ -16,6 +16,10 @@ pub struct MountSettings {
     pub flush_interval: Duration,
     /// Data on stable storage but not committed yet, per file, that starts a commit in the background.
     pub commit_batch_bytes: u64,
+    /// Reads change access times, as Linux's relatime does it.
+    pub relatime: bool,
+    /// Access times of reads are told to the cluster after this long.
+    pub access_time_delay: Duration,
     /// Blocks on their way to chunk servers at once.
     pub uploads_at_once: usize,
     /// Verified block data kept for reads, in bytes.
@@ -42,6 +46,8 @@ impl Default for MountSettings {
             dirty_limit_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),
             commit_batch_bytes: 16 << 20,
+            relatime: true,
+            access_time_delay: Duration::from_secs(1),
             uploads_at_once: 8,
             block_cache_bytes: 96 << 20,
             read_ahead_blocks: 2,

@@ -16,9 +16,11 @@ use cairn_common::posix_acl::{AclEntry, AclKind, AclTag, PosixAcl};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AttributeChanges, NewNode, OpenMode, RenameMode, TimeChange, XattrMode};
 use cairn_mount::filesystem::acls::CallerGroups;
+use cairn_mount::filesystem::files::OpenOptions;
 use cairn_mount::filesystem::{Caller, Filesystem};
 use cairn_mount::kernel_caches::KernelCaches;
 use cairn_mount::open_files::KernelPages;
+use cairn_mount::settings::MountSettings;
 use parking_lot::Mutex;
 use support::{FakeCluster, append, caller, create, mount, name, read_only, read_write, sync, until, write};
 
@@ -54,7 +56,7 @@ async fn what_one_mount_uses_alone_costs_no_question() {
     a.release(handle);
     assert!(cluster.contents(made.inode).is_empty(), "close does not flush");
     assert_eq!(a.lookup(caller(), directory, name("file")).await.unwrap().size, 5);
-    let handle = a.try_open(made.inode, read_only()).expect("no question");
+    let (handle, _) = a.try_open(made.inode, read_only()).expect("no question");
     assert_eq!(a.try_read(&a.handle(handle).unwrap(), 0, 100).expect("no question"), b"bytes");
     assert_eq!(a.try_read_link(link).unwrap(), "where");
     assert!(matches!(a.try_xattr(made.inode, b"user.x"), Some(Err(ClientError::Fs(FsError::NoAttribute)))));
@@ -301,6 +303,46 @@ async fn times_wait_under_the_exclusive_lease_and_are_the_last_word() {
     assert_eq!((elsewhere.mtime, elsewhere.atime, elsewhere.size), (old, old, 5));
     write(&a, handle, 0, b"B").await;
     assert_ne!(b.attributes(RequestId::random(), inode).await.unwrap().mtime, old, "a write is later than that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_shown_here_at_once_and_told_to_the_cluster_later() {
+    let cluster = Arc::new(FakeCluster::default());
+    let (a, b) = (mount(&cluster).await.filesystem, mount(&cluster).await.filesystem);
+    let (inode, handle) = create(&a, "read").await;
+    write(&a, handle, 0, b"bytes").await;
+    sync(&a, handle).await.unwrap();
+    let written = a.attributes(RequestId::random(), inode).await.unwrap();
+    let sneaking = OpenOptions { no_atime: true, ..read_only() };
+    let sneaking = b.open(caller(), inode, sneaking).await.unwrap();
+    assert_eq!(read(&b, sneaking).await, b"bytes");
+    assert_eq!(b.attributes(RequestId::random(), inode).await.unwrap().atime, written.atime, "O_NOATIME");
+
+    let reader = b.open(caller(), inode, read_only()).await.unwrap();
+    assert_eq!(read(&b, reader).await, b"bytes");
+    let shown = b.attributes(RequestId::random(), inode).await.unwrap();
+    assert!(shown.atime > written.mtime, "{shown:?}");
+    assert_eq!((shown.mtime, shown.ctime), (written.mtime, written.ctime));
+    assert_eq!(read(&b, reader).await, b"bytes");
+    assert_eq!(b.attributes(RequestId::random(), inode).await.unwrap().atime, shown.atime, "one is news, two are not");
+    b.release(reader);
+    // An answer of the cluster's that does not know it yet.
+    chmod(&b, inode, 0o600).await;
+    assert_eq!(b.attributes(RequestId::random(), inode).await.unwrap().atime, shown.atime);
+    until("the cluster knows", || cluster.attributes(inode).atime == shown.atime).await;
+
+    // What a program sets is not overtaken by a read of before.
+    let (other, handle) = create(&b, "set").await;
+    write(&b, handle, 0, b"bytes").await;
+    sync(&b, handle).await.unwrap();
+    assert_eq!(read(&b, handle).await, b"bytes");
+    let old = Timestamp { seconds: 1000, nanos: 5 };
+    let changes = AttributeChanges { atime: Some(TimeChange::At(old)), ..AttributeChanges::default() };
+    b.set_attributes(caller(), other, changes).await.unwrap();
+    sync(&b, handle).await.unwrap();
+    assert_eq!(b.attributes(RequestId::random(), other).await.unwrap().atime, old);
+    tokio::time::sleep(MountSettings::default().access_time_delay * 2).await;
+    assert_eq!(cluster.attributes(other).atime, old);
 }
 
 /// Writes down what it is told.

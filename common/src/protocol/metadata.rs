@@ -278,7 +278,8 @@ pub enum Mutation {
         append: bool,
         /// The file is at least this long afterwards (ignored for an append).
         minimum_size: u64,
-        /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`.
+        /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`. It is the ctime, too,
+        /// unless a later change is known.
         mtime: Option<Timestamp>,
     },
     /// Sets an extended attribute. Result: `Done`. `NotSupported` for names of the system's (`system.`):
@@ -365,6 +366,13 @@ pub enum Mutation {
         /// Which bytes.
         range: LockRange,
     },
+    /// Programs have read these. Result: `Done`, also for what is gone. Access times become later by Linux's
+    /// rule `relatime` ([`Attributes::access_is_due`]) and never earlier; nothing else changes, and no lease
+    /// is recalled: other mounts may show the old ones for as long as they remember them.
+    Accessed {
+        /// Which and when, at most `MAX_LEASES_PER_MESSAGE`; times as in `Commit`.
+        accesses: Vec<(InodeId, Timestamp)>,
+    },
 }
 
 /// How a file is opened.
@@ -429,7 +437,7 @@ impl TimeChange {
     }
 }
 
-/// Attributes to change; None leaves one as it is. ctime always becomes the command's time.
+/// Attributes to change; None leaves one as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttributeChanges {
     /// Permission bits (07777).
@@ -444,8 +452,9 @@ pub struct AttributeChanges {
     pub atime: Option<TimeChange>,
     /// Modification time.
     pub mtime: Option<TimeChange>,
-    /// Clear suid, and sgid where group execute is set (a chown or truncate by a plain user).
-    pub clear_suid_sgid: bool,
+    /// When the change was made, if a mount has kept it in memory since, which programs have seen as the
+    /// ctime; None: now. Cut to the leader's clock plus `MAX_STAMP_AHEAD`, and never before the last change.
+    pub ctime: Option<Timestamp>,
 }
 
 /// A read.
@@ -572,6 +581,21 @@ pub struct Attributes {
     pub data_version: DataVersion,
     /// Which extended attributes there are.
     pub xattrs: XattrPresence,
+}
+
+impl Attributes {
+    /// Whether a read at this time changes the access time. The rule is relatime of Linux, whose mounts have it
+    /// unless told otherwise: the first read after a change counts, and one a day.
+    pub fn access_is_due(&self, at: Timestamp) -> bool {
+        const DAY_SECONDS: i64 = 24 * 60 * 60;
+        let is_news = self.atime <= self.mtime || self.atime <= self.ctime;
+        at > self.atime && (is_news || at.seconds.saturating_sub(self.atime.seconds) >= DAY_SECONDS)
+    }
+
+    /// With an access time that is not earlier than this, if it is one.
+    pub fn accessed(self, at: Option<Timestamp>) -> Self {
+        Self { atime: self.atime.max(at.unwrap_or(self.atime)), ..self }
+    }
 }
 
 /// An entry of a directory.

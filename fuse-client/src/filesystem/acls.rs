@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::ids::InodeId;
+use cairn_common::mode::SETGID;
 use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::metadata::Mutation;
 
 use super::{Caller, Filesystem};
-
-const SETGID: u32 = 0o2000;
 
 /// What decides, besides the group in its request, whether a caller may keep the setgid bit of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

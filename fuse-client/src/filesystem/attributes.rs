@@ -76,6 +76,9 @@ impl Filesystem {
         {
             return Ok(shown);
         }
+        if changes.atime.is_some() {
+            self.access_time_is_set(inode).await;
+        }
         match self.change_attributes(request, inode, Mutation::SetAttributes { inode, changes }).await {
             Err(ClientError::Fs(FsError::Stale)) => self.departed.change(inode, &changes).ok_or(FsError::Stale.into()),
             result => result,
@@ -140,7 +143,10 @@ impl Filesystem {
             let time = self.leases.time();
             let known = inner.certain().filter(|_| inner.exclusive.may_buffer(&time))?;
             let mut times = inner.pending_times.unwrap_or_default();
-            times.atime = changes.atime.map(at).or(times.atime);
+            if let Some(atime) = changes.atime {
+                times.atime = Some(at(atime));
+                inner.access_time_is_set();
+            }
             times.mtime = changes.mtime.map(at).or(times.mtime);
             times.ctime = now;
             inner.pending_times = Some(times);
@@ -168,7 +174,7 @@ fn attributes_of(result: MutationResult) -> Result<Attributes, ClientError> {
 }
 
 fn is_times_only(changes: &AttributeChanges) -> bool {
-    let AttributeChanges { mode, uid, gid, size, atime, mtime, clear_suid_sgid } = changes;
-    let others = mode.is_some() || uid.is_some() || gid.is_some() || size.is_some() || *clear_suid_sgid;
+    let AttributeChanges { mode, uid, gid, size, atime, mtime, ctime: _ } = changes;
+    let others = mode.is_some() || uid.is_some() || gid.is_some() || size.is_some();
     !others && (atime.is_some() || mtime.is_some())
 }

@@ -104,7 +104,8 @@ impl Filesystem {
             | Mutation::GiveUpExclusive { .. }
             | Mutation::Release { .. }
             | Mutation::SetLock { .. }
-            | Mutation::Unlock { .. } => false,
+            | Mutation::Unlock { .. }
+            | Mutation::Accessed { .. } => false,
         }
     }
 }

@@ -180,7 +180,7 @@ impl Stream {
 impl Filesystem {
     /// Opens a directory; answers the handle's number.
     pub fn open_directory(&self, inode: InodeId) -> u64 {
-        self.directories.insert(DirectoryHandle { inode, stream: tokio::sync::Mutex::default() })
+        self.directories.insert(DirectoryHandle { inode, stream: tokio::sync::Mutex::default() }).0
     }
 
     /// Gives entries behind the cookie `after` (0: from the start, as of now) to `take` until it
@@ -227,6 +227,7 @@ impl Filesystem {
         // Whether attributes that came along with entries were asked for by this call.
         let mut fresh = false;
         if after == 0 {
+            self.accessed(inode);
             (*stream, fresh) = self.begin(caller.request, inode, D::ATTRIBUTES).await?;
         }
         let mut taken = 0;

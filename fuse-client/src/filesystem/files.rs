@@ -24,6 +24,8 @@ pub struct OpenOptions {
     pub append: bool,
     /// O_EXCL together with O_CREAT.
     pub exclusive: bool,
+    /// O_NOATIME.
+    pub no_atime: bool,
 }
 
 impl OpenOptions {
@@ -42,24 +44,25 @@ impl Filesystem {
         options: OpenOptions,
     ) -> Result<u64, ClientError> {
         let pin = self.files.pin(inode, options.mode());
-        if self.opens_from_memory(&pin) {
-            return Ok(self.add_handle(pin, options));
+        if let Some(known) = self.opens_from_memory(&pin) {
+            return Ok(self.add_handle(pin, options, known.attributes).0);
         }
         if options.mode() == OpenMode::Read {
             // With its attributes comes a lease, most of the time, and the pin keeps it.
             self.attributes(caller.request, inode).await?;
-            if self.opens_from_memory(&pin) {
-                return Ok(self.add_handle(pin, options));
+            if let Some(known) = self.opens_from_memory(&pin) {
+                return Ok(self.add_handle(pin, options, known.attributes).0);
             }
         }
         let pin = self.register(caller.request, pin).await?;
-        Ok(self.add_handle(pin, options))
+        Ok(self.add_handle(pin, options, None).0)
     }
 
-    /// The same without waiting; `None` if it needs a question.
-    pub fn try_open(&self, inode: InodeId, options: OpenOptions) -> Option<u64> {
+    /// The same without waiting, with the handle; `None` if it needs a question.
+    pub fn try_open(&self, inode: InodeId, options: OpenOptions) -> Option<(u64, Arc<FileHandle>)> {
         let pin = self.files.pin(inode, options.mode());
-        self.opens_from_memory(&pin).then(|| self.add_handle(pin, options))
+        let known = self.opens_from_memory(&pin)?;
+        Some(self.add_handle(pin, options, known.attributes))
     }
 
     /// Makes a file and opens it. Answers `Stale` when another mount
@@ -101,7 +104,7 @@ impl Filesystem {
         // A file that was there already: a release of its registration may be on its way, and may have
         // been carried out after this create. Whoever has the lock knows which it is.
         let pin = if is_new { pin } else { self.register(request, pin).await? };
-        Ok((shown, self.add_handle(pin, options)))
+        Ok((shown, self.add_handle(pin, options, None).0))
     }
 
     fn created(
@@ -218,14 +221,19 @@ impl Filesystem {
         }
     }
 
-    fn add_handle(&self, pin: Pin, options: OpenOptions) -> u64 {
-        let pages = self.kernel_pages(pin.file(), options);
+    /// `known`: attributes that were just told from memory.
+    fn add_handle(&self, pin: Pin, options: OpenOptions, known: Option<Attributes>) -> (u64, Arc<FileHandle>) {
+        let pages = self.kernel_pages(pin.file(), options, known);
         let tells_closes = options.write || self.locks.concerns(pin.file().inode);
-        self.handles.insert(FileHandle::new(pin, options.append, pages, options.write, tells_closes))
+        let (number, handle) = self.handles.insert(FileHandle::new(pin, options, pages, tells_closes));
+        if pages == KernelPages::Keep && !options.write {
+            self.handle_accessed(&handle);
+        }
+        (number, handle)
     }
 
     /// What the kernel is to do with pages for a handle that is being made.
-    fn kernel_pages(&self, file: &FileState, options: OpenOptions) -> KernelPages {
+    fn kernel_pages(&self, file: &FileState, options: OpenOptions, known: Option<Attributes>) -> KernelPages {
         let time = self.leases.time();
         let is_alone = !self.recent_recalls.contains(file.inode, time.now);
         let may_cache = match options.mode() {
@@ -234,7 +242,10 @@ impl Filesystem {
             OpenMode::Write => is_alone && file.lock().exclusive.may_buffer(&time),
             OpenMode::Read => is_alone,
         };
-        let Some(attributes) = self.try_attributes(file.inode).filter(|_| may_cache) else {
+        if !may_cache {
+            return KernelPages::Bypass;
+        }
+        let Some(attributes) = known.or_else(|| self.try_attributes_of(file)) else {
             return KernelPages::Bypass;
         };
         let version = attributes.data_version;

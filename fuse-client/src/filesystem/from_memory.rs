@@ -14,7 +14,7 @@ use cairn_common::protocol::metadata::{Attributes, OpenMode};
 use super::Filesystem;
 use super::xattrs::{CAPABILITY, check_name};
 use crate::lease::{KnownName, ListingEntries};
-use crate::open_files::Pin;
+use crate::open_files::{FileState, Pin};
 
 /// What may be told of a name, and how long the kernel may believe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub struct ToldName {
     pub attribute_ttl: Duration,
     /// For the name.
     pub name_ttl: Duration,
+}
+
+/// That a file may be opened without a question.
+pub(crate) struct OpensFromMemory {
+    /// Its attributes, if they were looked at for that.
+    pub(crate) attributes: Option<Attributes>,
 }
 
 impl Filesystem {
@@ -75,18 +81,27 @@ impl Filesystem {
 
     /// Attributes, with what is written and not committed.
     pub fn try_attributes(&self, inode: InodeId) -> Option<Attributes> {
-        let file = self.files.get(inode);
-        if let Some(file) = &file {
-            let inner = file.lock();
-            let may_tell = inner.exclusive.may_tell(&self.leases.time());
-            if let Some(known) = inner.certain().filter(|_| may_tell) {
-                self.leases.hit();
-                return Some(inner.shown(known));
-            }
+        if let Some(file) = self.files.get(inode) {
+            return self.try_attributes_of(&file);
         }
         let attributes = self.leases.told(|cache, time| cache.attributes(inode, time))?;
         self.leases.hit();
-        Some(file.map_or(attributes, |file| file.observe(attributes)))
+        Some(attributes)
+    }
+
+    /// The same for a file in use.
+    pub(crate) fn try_attributes_of(&self, file: &FileState) -> Option<Attributes> {
+        let mut inner = file.lock();
+        let told = match inner.certain() {
+            Some(known) if inner.exclusive.may_tell(&self.leases.time()) => known,
+            _ => {
+                let leased = self.leases.told(|cache, time| cache.attributes(file.inode, time))?;
+                inner.merge(leased);
+                leased
+            }
+        };
+        self.leases.hit();
+        Some(inner.shown(told))
     }
 
     /// The target of a symlink.
@@ -189,9 +204,9 @@ impl Filesystem {
         self.leases.lock().unused(inode)
     }
 
-    /// Whether a file that is pinned may be opened without a question: for reading under a lease of any
-    /// kind, for writing when it is registered already.
-    pub(crate) fn opens_from_memory(&self, pin: &Pin) -> bool {
+    /// Whether a file that is pinned may be opened without a question (else None): for reading under a lease
+    /// of any kind, for writing when it is registered already.
+    pub(crate) fn opens_from_memory(&self, pin: &Pin) -> Option<OpensFromMemory> {
         let time = self.leases.time();
         let file = pin.file();
         let registered = match file.registering.try_lock() {
@@ -199,10 +214,14 @@ impl Filesystem {
             Ok(_guard) => file.lock().registration(pin.mode()).registered,
             Err(_) => false,
         };
-        match pin.mode() {
-            OpenMode::Read if registered && time.shared_valid() => true,
-            OpenMode::Read => self.try_attributes(file.inode).is_some_and(|attributes| attributes.links > 0),
+        let by_registration = match pin.mode() {
+            OpenMode::Read => registered && time.shared_valid(),
             OpenMode::Write => registered && time.exclusive_valid(),
+        };
+        if by_registration {
+            return Some(OpensFromMemory { attributes: None });
         }
+        let attributes = if pin.mode() == OpenMode::Read { self.try_attributes_of(file) } else { None };
+        attributes.filter(|known| known.links > 0).map(|known| OpensFromMemory { attributes: Some(known) })
     }
 }

@@ -1,6 +1,7 @@
 //! POSIX semantics without a kernel: what each call does, on any backend. One file a group of calls.
 //! What leases cover is told from memory ([`from_memory`]); everything else is asked for (P1).
 
+mod accesses;
 pub mod acls;
 pub mod attributes;
 mod cluster_calls;
@@ -29,6 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access_times::AccessTimes;
 use crate::backend::Backend;
 use crate::filesystem::departed::Departed;
 use crate::filesystem::directories::DirectoryHandle;
@@ -65,6 +67,7 @@ pub struct Filesystem {
     pub(crate) handles: HandleTable<FileHandle>,
     pub(crate) directories: HandleTable<DirectoryHandle>,
     pub(crate) departed: Departed,
+    pub(crate) access_times: AccessTimes,
     pub(crate) budget: DirtyBudget,
     pub(crate) uploads: Semaphore,
     pub(crate) blocks: Arc<BlockReader>,
@@ -93,6 +96,7 @@ impl Filesystem {
             handles: HandleTable::default(),
             directories: HandleTable::default(),
             departed: Departed::default(),
+            access_times: AccessTimes::default(),
             budget: DirtyBudget::new(settings.dirty_limit_bytes),
             uploads: Semaphore::new(settings.uploads_at_once),
             blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),
@@ -150,6 +154,7 @@ impl Filesystem {
 
     /// Attributes from the cluster, as programs on this mount are to see them.
     pub(crate) fn observe(&self, fresh: Attributes) -> Attributes {
+        let fresh = self.leases.lock().accesses().shown(fresh);
         match self.files.get(fresh.inode) {
             Some(file) => file.observe(fresh),
             None => fresh,

@@ -144,12 +144,14 @@ impl Filesystem {
 
     /// Target of a symlink.
     pub async fn read_link(&self, caller: Caller, inode: InodeId) -> Result<Bytes, ClientError> {
-        if let Some(target) = self.try_read_link(inode) {
-            return Ok(target);
-        }
-        match self.ask(caller.request, Query::ReadLink { inode }).await? {
-            QueryResult::Bytes(target) => Ok(target),
-            _ => Err(unexpected("a readlink")),
-        }
+        let target = match self.try_read_link(inode) {
+            Some(target) => target,
+            None => match self.ask(caller.request, Query::ReadLink { inode }).await? {
+                QueryResult::Bytes(target) => target,
+                _ => return Err(unexpected("a readlink")),
+            },
+        };
+        self.accessed(inode);
+        Ok(target)
     }
 }

@@ -66,6 +66,7 @@ impl Filesystem {
         (to, offset): (&FileHandle, u64),
         length: u64,
     ) -> Result<u64, ClientError> {
+        self.handle_accessed(source);
         let (source, file) = (source.file(), to.file());
         self.flush_file(request, source).await?;
         let (source, inode) = (source.inode, file.inode);

@@ -2,6 +2,7 @@
 //! is reported in the log, file by file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_common::ids::RequestId;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ impl Filesystem {
                 tracing::error!(%request, %error, "the last flush failed");
             }
             releaser::release_idle(self, true).await;
+            self.tell_accesses(Duration::ZERO).await;
         };
         if tokio::time::timeout(bound.mul_f64(0.8), flush).await.is_err() {
             tracing::error!(%request, "the cluster did not take the last flush within {bound:?}");

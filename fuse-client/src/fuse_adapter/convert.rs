@@ -92,7 +92,12 @@ pub(super) fn new_node(mode: u32, device: u32) -> Result<NewNode, FsError> {
 
 pub(super) fn open_options(flags: i32) -> OpenOptions {
     let write = OpenFlags(flags).acc_mode() != OpenAccMode::O_RDONLY;
-    OpenOptions { write, append: write && flags & libc::O_APPEND != 0, exclusive: flags & libc::O_EXCL != 0 }
+    OpenOptions {
+        write,
+        append: write && flags & libc::O_APPEND != 0,
+        exclusive: flags & libc::O_EXCL != 0,
+        no_atime: flags & libc::O_NOATIME != 0,
+    }
 }
 
 pub(super) fn time_change(time: TimeOrNow) -> TimeChange {

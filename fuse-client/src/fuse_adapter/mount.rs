@@ -25,8 +25,10 @@ pub struct Mounted {
 pub fn mount(adapter: FuseAdapter, path: &Path) -> io::Result<Mounted> {
     let root = rustix::process::geteuid().is_root();
     let mut config = Config::default();
-    config.mount_options =
-        vec![MountOption::FSName("cairn".into()), MountOption::DefaultPermissions, MountOption::NoAtime];
+    config.mount_options = vec![MountOption::FSName("cairn".into()), MountOption::DefaultPermissions];
+    if !adapter.filesystem.settings.relatime {
+        config.mount_options.push(MountOption::NoAtime);
+    }
     if root {
         config.mount_options.extend([MountOption::Suid, MountOption::Dev]);
     }

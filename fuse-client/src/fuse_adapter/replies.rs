@@ -11,9 +11,8 @@ use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, Reply
 use super::believed::Believed;
 use super::convert::{file_attr, no_attr};
 use super::kernel::Kernel;
-use crate::filesystem::Filesystem;
 use crate::filesystem::from_memory::ToldName;
-use crate::open_files::KernelPages;
+use crate::open_files::{FileHandle, KernelPages};
 
 /// The answer to a LOOKUP: the kernel may also believe that there is no such name.
 pub(super) fn reply_lookup(
@@ -98,8 +97,7 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, result: Result<Bytes, Er
 }
 
 /// How the kernel treats an open file. A close costs a request only where it has to be told.
-pub(super) fn fopen_flags(filesystem: &Filesystem, handle: u64) -> FopenFlags {
-    let Ok(handle) = filesystem.handle(handle) else { return FopenFlags::FOPEN_DIRECT_IO };
+pub(super) fn fopen_flags(handle: &FileHandle) -> FopenFlags {
     let mut flags = match handle.pages {
         KernelPages::Keep => FopenFlags::FOPEN_KEEP_CACHE,
         KernelPages::Renew => FopenFlags::empty(),

@@ -186,8 +186,7 @@ impl fuser::Filesystem for FuseAdapter {
             size,
             atime: atime.map(time_change),
             mtime: mtime.map(time_change),
-            // The kernel sends the new mode itself where these bits have to go.
-            clear_suid_sgid: false,
+            ctime: None,
         };
         let work = async move { filesystem.set_attributes(caller, inode(ino), changes).await };
         self.run("setattr", caller.request, work, |result| reply_attr(reply, Duration::ZERO, result));
@@ -281,14 +280,18 @@ impl fuser::Filesystem for FuseAdapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (begun, ino, options) = (Instant::now(), inode(ino), open_options(flags.0));
-        if let Some(handle) = self.filesystem.try_open(ino, options) {
+        if let Some((number, handle)) = self.filesystem.try_open(ino, options) {
             meters::count("open", true, begun.elapsed());
-            return reply.opened(FileHandle(handle), fopen_flags(&self.filesystem, handle));
+            return reply.opened(FileHandle(number), fopen_flags(&handle));
         }
-        let (filesystem, caller, opened) = (self.filesystem.clone(), caller(req), self.filesystem.clone());
-        let work = async move { filesystem.open(caller, ino, options).await };
-        self.run("open", caller.request, work, move |result| match result {
-            Ok(handle) => reply.opened(FileHandle(handle), fopen_flags(&opened, handle)),
+        let (filesystem, caller) = (self.filesystem.clone(), caller(req));
+        let work = async move {
+            let number = filesystem.open(caller, ino, options).await?;
+            let handle = filesystem.handle(number)?;
+            Ok((number, fopen_flags(&handle)))
+        };
+        self.run("open", caller.request, work, |result| match result {
+            Ok((number, flags)) => reply.opened(FileHandle(number), flags),
             Err(errno) => reply.error(errno),
         });
     }
@@ -306,14 +309,16 @@ impl fuser::Filesystem for FuseAdapter {
         let (filesystem, options) = (self.filesystem.clone(), open_options(flags));
         let caller = Caller { umask, ..caller(req) };
         let (parent, child) = (inode(parent), checked!(name(child), reply));
-        let opened = self.filesystem.clone();
         self.listings_read([parent]);
-        let work = async move { filesystem.create(caller, parent, child, mode, options).await };
-        self.run("create", caller.request, work, move |result| match result {
-            Ok((attributes, handle)) => {
-                let flags = fopen_flags(&opened, handle);
+        let work = async move {
+            let (attributes, number) = filesystem.create(caller, parent, child, mode, options).await?;
+            let handle = filesystem.handle(number)?;
+            Ok((attributes, number, fopen_flags(&handle)))
+        };
+        self.run("create", caller.request, work, |result| match result {
+            Ok((attributes, number, flags)) => {
                 // One lifetime for name and attributes, which may have none here.
-                reply.created(&Duration::ZERO, &file_attr(&attributes), Generation(0), FileHandle(handle), flags);
+                reply.created(&Duration::ZERO, &file_attr(&attributes), Generation(0), FileHandle(number), flags);
             }
             Err(errno) => reply.error(errno),
         });

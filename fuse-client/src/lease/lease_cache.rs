@@ -21,6 +21,7 @@ use super::cached_inode::{CachedInode, KnownName};
 use super::fact::Fact;
 use super::listing::{ListingEntries, WholeListing};
 use super::questions::{Question, Questions};
+use super::untold_accesses::UntoldAccesses;
 
 /// Kernel caches end so much before the leases that cover them.
 const KERNEL_MARGIN: Duration = Duration::from_millis(10);
@@ -67,6 +68,8 @@ pub struct LeaseCache {
     /// none. It asks for them anew when it asks for attributes, but shows them to who has the file open
     /// without asking: unlike attributes they have no end of their own.
     kernel_acls: BTreeSet<InodeId>,
+    /// When programs have read what, as far as the cluster does not know it. No recall is about that.
+    pub(super) accesses: UntoldAccesses,
     /// Where the next look for something unused begins.
     hand: InodeId,
 }
@@ -106,6 +109,7 @@ impl LeaseCache {
             surplus: VecDeque::new(),
             told: BTreeMap::new(),
             kernel_acls: BTreeSet::new(),
+            accesses: UntoldAccesses::default(),
             hand: InodeId(0),
         }
     }
@@ -211,7 +215,7 @@ impl LeaseCache {
         cached.used = true;
         let more_names = match fact {
             Fact::Attributes(attributes) => {
-                cached.set_attributes(attributes, sequence);
+                cached.set_attributes(self.accesses.shown(attributes), sequence);
                 0
             }
             Fact::Name { name, inode, .. } => cached.set_name(name, inode),

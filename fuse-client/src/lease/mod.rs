@@ -16,6 +16,7 @@ mod own_change;
 mod questions;
 #[cfg(test)]
 mod tests;
+mod untold_accesses;
 
 pub use cached_inode::{EXTENTS_MAX, KnownName};
 pub use exclusive::{Exclusive, Grant};

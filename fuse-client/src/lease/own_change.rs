@@ -91,7 +91,8 @@ impl Touch {
             Mutation::GiveUpExclusive { .. }
             | Mutation::Release { .. }
             | Mutation::SetLock { .. }
-            | Mutation::Unlock { .. } => {}
+            | Mutation::Unlock { .. }
+            | Mutation::Accessed { .. } => {}
         }
         touch.inodes.sort_unstable();
         touch.inodes.dedup();
@@ -256,7 +257,7 @@ impl LeaseCache {
             return;
         }
         let cached = self.inodes.entry(inode).or_default();
-        cached.set_attributes(*attributes, sequence);
+        cached.set_attributes(self.accesses.shown(*attributes), sequence);
         cached.used = true;
         cached.forget_listing();
         if contested {

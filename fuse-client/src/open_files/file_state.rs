@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cairn_common::client::ClientError;
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::{DataVersion, InodeId};
+use cairn_common::mode;
 use cairn_common::protocol::metadata::{Attributes, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -55,6 +56,8 @@ pub struct FileInner {
     pub pending_times: Option<PendingTimes>,
     /// The exclusive lease: whether `dirty` may wait, and all this be told.
     pub exclusive: Exclusive,
+    /// When programs have read it, and attributes of before do not show it.
+    accessed: Option<Timestamp>,
     /// When the oldest of them was written.
     pub dirty_since: Option<Instant>,
     /// When the newest of them was written, as programs see it.
@@ -126,6 +129,7 @@ impl FileState {
                 dirty: DirtyMap::default(),
                 pending_times: None,
                 exclusive: Exclusive::default(),
+                accessed: None,
                 dirty_since: None,
                 local_mtime: None,
                 extents: ExtentMap::default(),
@@ -271,13 +275,14 @@ impl FileInner {
         if let Some((version, size)) = self.newer_bytes {
             (shown.data_version, shown.size) = (version, size);
         }
+        shown = shown.accessed(self.accessed);
         if !self.exclusive.owns_memory() {
             return shown;
         }
         if !self.dirty.is_empty() {
             shown.size = self.size();
             shown.allocated = shown.allocated.saturating_add(self.dirty.bytes());
-            shown.mode = without_suid_sgid(shown.mode);
+            shown.mode = mode::after_write(shown.mode);
             if let Some(written) = self.local_mtime {
                 shown.mtime = written;
                 shown.ctime = shown.ctime.max(written);
@@ -289,6 +294,27 @@ impl FileInner {
             shown.ctime = shown.ctime.max(times.ctime);
         }
         shown
+    }
+
+    /// A program reads it. Answers whether that changes the access time, and the cluster is to be told.
+    pub fn accessed(&mut self, at: Timestamp) -> bool {
+        let Some(known) = self.known.filter(|known| self.shown(*known).access_is_due(at)) else { return false };
+        match self.pending_times.as_mut().and_then(|times| times.atime.as_mut()) {
+            // It is told with these.
+            Some(pending) if self.exclusive.owns_memory() => {
+                *pending = at;
+                false
+            }
+            _ => {
+                self.accessed = Some(at.max(known.atime));
+                true
+            }
+        }
+    }
+
+    /// A program has set the access time: reads of before do not show any more.
+    pub fn access_time_is_set(&mut self) {
+        self.accessed = None;
     }
 
     /// Bytes were lost.
@@ -306,12 +332,6 @@ impl FileInner {
     pub fn is_idle(&self) -> bool {
         self.is_clean() && self.registrations.iter().all(|r| r.pins == 0 && !r.registered)
     }
-}
-
-/// The mode that the commit of bytes leaves: suid goes, and sgid where the group may execute.
-fn without_suid_sgid(mode: u32) -> u32 {
-    let sgid = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
-    mode & !(libc::S_ISUID | sgid)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::file_state::FileState;
 use super::pin::Pin;
+use crate::filesystem::files::OpenOptions;
 use crate::read_path::read_pattern::ReadPattern;
 
 /// How the kernel's pages of a file are used by what is read and written through a handle.
@@ -36,6 +37,8 @@ pub struct FileHandle {
     pub pages: KernelPages,
     /// Opened for writing: its close flushes.
     pub writable: bool,
+    /// What is read through it changes the access time: opened without O_NOATIME.
+    pub counts_accesses: bool,
     /// The kernel tells of every close of a descriptor, not only of the last: for writers, and for who opens
     /// a file that programs of this mount have locks on.
     pub tells_closes: bool,
@@ -46,14 +49,15 @@ pub struct FileHandle {
 
 impl FileHandle {
     /// A handle that reports failures from now on.
-    pub fn new(pin: Pin, append: bool, pages: KernelPages, writable: bool, tells_closes: bool) -> Self {
+    pub fn new(pin: Pin, options: OpenOptions, pages: KernelPages, tells_closes: bool) -> Self {
         let reported_failures = AtomicU64::new(pin.file().lock().failures);
         Self {
             pin,
-            opened_to_append: append,
-            append: AtomicBool::new(append),
+            opened_to_append: options.append,
+            append: AtomicBool::new(options.append),
             pages,
-            writable,
+            writable: options.write,
+            counts_accesses: !options.no_atime,
             tells_closes,
             pattern: Mutex::default(),
             reported_failures,
@@ -105,11 +109,11 @@ impl<T> Default for HandleTable<T> {
 }
 
 impl<T> HandleTable<T> {
-    /// Adds a handle; answers its number.
-    pub fn insert(&self, handle: T) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.handles.write().insert(number, Arc::new(handle));
-        number
+    /// Adds a handle; answers its number, and the handle.
+    pub fn insert(&self, handle: T) -> (u64, Arc<T>) {
+        let (number, handle) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(handle));
+        self.handles.write().insert(number, handle.clone());
+        (number, handle)
     }
 
     /// The handle of a number.

@@ -1,6 +1,6 @@
 //! Gives registrations back that nobody uses, many in one change, a while after their last use, so that
 //! reopening is free; one for writing not before its bytes are flushed, and the exclusive lease goes
-//! with it. Also gives back shared leases that the cache has no room for.
+//! with it. Also gives back shared leases that the cache has no room for, and tells when files were read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub async fn run(filesystem: std::sync::Weak<Filesystem>) {
         let Some(filesystem) = filesystem.upgrade() else { return };
         release_idle(&filesystem, false).await;
         return_surplus(&filesystem);
+        filesystem.tell_accesses(filesystem.settings.access_time_delay).await;
     }
 }
 

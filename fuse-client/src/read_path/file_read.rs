@@ -39,6 +39,7 @@ impl Filesystem {
         // The newest there is: a lease says that it is known, or the leader is asked.
         self.attributes(request, file.inode).await?;
         let view = view(file, offset, u64::from(length));
+        self.handle_accessed(handle);
         if offset >= view.end {
             return Ok(Vec::new());
         }
@@ -179,6 +180,7 @@ impl Filesystem {
             buffer[at..at + bytes.len()].copy_from_slice(bytes);
         }
         handle.pattern.lock().observe(offset, view.end - offset);
+        self.handle_accessed(handle);
         Some(buffer)
     }
 

@@ -180,8 +180,11 @@ impl Filesystem {
     /// Sends the times that a program has set, behind the bytes, whose commit sets some, too.
     async fn send_times(&self, request: RequestId, file: &Arc<FileState>) -> Result<(), ClientError> {
         let Some(times) = file.lock().pending_times else { return Ok(()) };
+        if times.atime.is_some() {
+            self.access_time_is_set(file.inode).await;
+        }
         let (atime, mtime) = (times.atime.map(TimeChange::At), times.mtime.map(TimeChange::At));
-        let changes = AttributeChanges { atime, mtime, ..AttributeChanges::default() };
+        let changes = AttributeChanges { atime, mtime, ctime: Some(times.ctime), ..AttributeChanges::default() };
         match self.submit(request, Mutation::SetAttributes { inode: file.inode, changes }).await? {
             MutationResult::Attributes(attributes) => {
                 let mut inner = file.lock();

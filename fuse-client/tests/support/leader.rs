@@ -16,7 +16,7 @@ use cairn_common::partition_table::PartitionTable;
 use cairn_common::protocol::ServiceError;
 use cairn_common::protocol::locks::LockWait;
 use cairn_common::protocol::metadata::{
-    ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, SessionEvent,
+    Attributes, ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, SessionEvent,
 };
 use cairn_common::transport::{Answer, Call, Transport, TransportError};
 use parking_lot::Mutex;
@@ -148,6 +148,11 @@ impl FakeCluster {
     /// What the cluster holds of a file.
     pub(crate) fn contents(&self, inode: InodeId) -> Vec<u8> {
         self.state.lock().contents(inode)
+    }
+
+    /// Attributes as the cluster has them.
+    pub(crate) fn attributes(&self, inode: InodeId) -> Attributes {
+        self.state.lock().nodes[&inode].attributes
     }
 
     /// Opens sent so far.

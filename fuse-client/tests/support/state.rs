@@ -136,7 +136,8 @@ impl State {
             | Mutation::GiveUpExclusive { .. }
             | Mutation::Release { .. }
             | Mutation::SetLock { .. }
-            | Mutation::Unlock { .. } => {}
+            | Mutation::Unlock { .. }
+            | Mutation::Accessed { .. } => {}
         }
         let last = last.filter(|inode| self.nodes.get(inode).is_some_and(|node| node.attributes.links == 1));
         (touched, last)
@@ -228,6 +229,14 @@ impl State {
             Mutation::SetLock { lock, .. } => self.locks.set(session, &lock),
             Mutation::Unlock { inode, owners, range } => {
                 self.locks.unlock(session, inode, &owners, range);
+                MutationResult::Done
+            }
+            Mutation::Accessed { accesses } => {
+                for (inode, at) in accesses {
+                    if let Some(node) = self.nodes.get_mut(&inode).filter(|node| node.attributes.access_is_due(at)) {
+                        node.attributes.atime = at;
+                    }
+                }
                 MutationResult::Done
             }
             Mutation::Release { opens } => {

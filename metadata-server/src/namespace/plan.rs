@@ -78,7 +78,8 @@ pub fn plan(view: &dyn ReadView, mutation: &Mutation) -> Result<Vec<Touch>, Stor
         Mutation::Release { .. }
         | Mutation::GiveUpExclusive { .. }
         | Mutation::SetLock { .. }
-        | Mutation::Unlock { .. } => {}
+        | Mutation::Unlock { .. }
+        | Mutation::Accessed { .. } => {}
     }
     Ok(plan.touches)
 }

@@ -86,6 +86,12 @@ impl<'t, 'base> State<'t, 'base> {
         self.put_versioned(keys::inode(id), inode);
     }
 
+    /// An inode of which nothing but the access time is another: no mount has to hear of that, so it is not
+    /// among what the command has touched.
+    pub(crate) fn put_access_time(&mut self, id: InodeId, inode: &Inode) {
+        self.put_versioned(keys::inode(id), inode);
+    }
+
     pub(crate) fn delete_inode(&mut self, id: InodeId) {
         self.touched.changed.insert(id);
         self.delete(keys::inode(id));

@@ -4,11 +4,11 @@
 
 use cairn_common::ids::InodeId;
 use cairn_common::limits::XATTR_LIST_MAX_BYTES;
+use cairn_common::mode::SETGID;
 use cairn_common::posix_acl::{AclKind, PosixAcl};
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{MutationResult, NodeKind};
 
-use super::set_attributes::SETGID;
 use super::xattr::listed_bytes;
 use crate::namespace::fault::{Fault, corrupt};
 use crate::namespace::keys;

@@ -3,14 +3,13 @@
 use cairn_common::clock::Timestamp;
 use cairn_common::extent::{Extent, ExtentContent, NewExtent};
 use cairn_common::ids::{InodeId, PoolId};
-use cairn_common::limits::{
-    FILE_MAX_BYTES, INLINE_MAX_BYTES, MAX_BLOCK_BYTES, MAX_EXTENTS_PER_MESSAGE, MAX_STAMP_AHEAD,
-};
+use cairn_common::limits::{FILE_MAX_BYTES, INLINE_MAX_BYTES, MAX_BLOCK_BYTES, MAX_EXTENTS_PER_MESSAGE};
+use cairn_common::mode;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::MutationResult;
 
 use super::repair::Owners;
-use super::set_attributes::{checked_time, clear_suid_sgid};
+use super::set_attributes::stamped;
 use crate::namespace::fault::Fault;
 use crate::namespace::file_map;
 use crate::namespace::read;
@@ -37,10 +36,7 @@ pub(super) fn commit(state: &mut State<'_, '_>, commit: &Commit<'_>) -> Result<M
     if size > FILE_MAX_BYTES {
         return Err(FsError::FileTooBig.into());
     }
-    let mtime = match commit.mtime {
-        Some(time) => checked_time(time)?.min(state.time.plus(MAX_STAMP_AHEAD)),
-        None => state.time,
-    };
+    let mtime = commit.mtime.map_or(Ok(state.time), |stamp| stamped(state, stamp))?;
     for extent in &extents {
         file_map::replace(state, id, &mut inode, extent)?;
     }
@@ -60,11 +56,12 @@ pub(super) fn commit(state: &mut State<'_, '_>, commit: &Commit<'_>) -> Result<M
     }
     if !extents.is_empty() || size != inode.size {
         inode.data_version.0 += 1;
-        clear_suid_sgid(&mut inode);
+        inode.mode = mode::after_write(inode.mode);
     }
     inode.size = size;
     inode.mtime = mtime;
-    inode.ctime = state.time;
+    // Programs have seen the time of the write: that it is committed only now is no change of its own.
+    inode.ctime = mtime.max(inode.ctime);
     state.put_inode(id, &inode);
     Ok(MutationResult::Committed {
         attributes: inode.attributes(id),

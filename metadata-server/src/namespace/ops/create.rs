@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cairn_common::ids::{InodeId, SessionId};
 use cairn_common::limits::SYMLINK_MAX_BYTES;
+use cairn_common::mode::SETGID;
 use cairn_common::name::Name;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{MutationResult, NewNode, NodeKind, OpenMode};
@@ -11,7 +12,6 @@ use super::acl;
 use super::directory::{self, NewEntry};
 use super::initialize::new_inode;
 use super::opens;
-use super::set_attributes::SETGID;
 use crate::namespace::fault::Fault;
 use crate::namespace::keys::{self, Counter};
 use crate::namespace::read;

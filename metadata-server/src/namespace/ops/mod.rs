@@ -1,6 +1,7 @@
 //! What commands do, one file an operation. An operation that ends with an error of the file
 //! system leaves nothing behind: its changes are gathered apart ([`super::state::State::atomically`]).
 
+mod accessed;
 mod acl;
 mod chunk_servers;
 mod commit;

@@ -10,7 +10,7 @@ use super::commit::{self, Commit};
 use super::create::{self, Create};
 use super::ranges::{self, Range};
 use super::rename::{self, Place};
-use super::{acl, link, locks, opens, set_attributes, unlink, xattr};
+use super::{accessed, acl, link, locks, opens, set_attributes, unlink, xattr};
 use crate::namespace::command::Outcome;
 use crate::namespace::fault::{Fault, corrupt};
 use crate::namespace::keys;
@@ -74,6 +74,8 @@ pub(crate) fn needs_pins(mutation: &Mutation) -> bool {
         Mutation::Release { .. } | Mutation::GiveUpExclusive { .. } => false,
         // Nobody has locks of others in memory.
         Mutation::SetLock { .. } | Mutation::Unlock { .. } => false,
+        // An access time is worth no recall.
+        Mutation::Accessed { .. } => false,
         _ => true,
     }
 }
@@ -134,5 +136,6 @@ fn perform(
         }
         Mutation::SetLock { lock, ticket: _, behind } => locks::set(state, session, lock, *behind),
         Mutation::Unlock { inode, owners, range } => locks::unlock(state, session, *inode, owners, *range),
+        Mutation::Accessed { accesses } => accessed::accessed(state, accesses),
     }
 }

@@ -4,10 +4,10 @@
 use cairn_common::extent::Extent;
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{FILE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
+use cairn_common::mode;
 use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::{AllocateMode, MutationResult};
 
-use super::set_attributes::clear_suid_sgid;
 use crate::namespace::fault::Fault;
 use crate::namespace::file_map;
 use crate::namespace::read;
@@ -99,7 +99,7 @@ fn changed(state: &mut State<'_, '_>, id: InodeId, mut inode: Inode, done: u64) 
     inode.data_version.0 += 1;
     inode.mtime = state.time;
     inode.ctime = state.time;
-    clear_suid_sgid(&mut inode);
+    inode.mode = mode::after_write(inode.mode);
     state.put_inode(id, &inode);
     MutationResult::Ranged { attributes: inode.attributes(id), done }
 }

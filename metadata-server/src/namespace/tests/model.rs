@@ -248,6 +248,7 @@ impl Model {
             Mutation::CopyRange { source, source_offset, inode, offset, length } => {
                 self.copy_range(time, (*source, *source_offset), (*inode, *offset), *length)
             }
+            Mutation::Accessed { accesses } => self.accessed(time, accesses),
             Mutation::SetLock { .. } | Mutation::Unlock { .. } => panic!("locks have a model of their own"),
         }
     }

@@ -7,9 +7,7 @@ use cairn_common::ids::InodeId;
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_STAMP_AHEAD};
 use cairn_common::posix_acl::AclKind;
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{
-    AllocateMode, AttributeChanges, MutationResult, NodeKind, TimeChange, XattrMode,
-};
+use cairn_common::protocol::metadata::{AllocateMode, AttributeChanges, MutationResult, TimeChange, XattrMode};
 
 use super::model::{ATIME, Answer, CTIME, MTIME, Model};
 
@@ -36,9 +34,6 @@ impl Model {
                 node.keep_acl(AclKind::Access, acl.with_permission_bits(mode));
             }
         }
-        if changes.clear_suid_sgid && node.kind != NodeKind::Directory {
-            node.mode = without_suid_sgid(node.mode);
-        }
         node.uid = changes.uid.unwrap_or(node.uid);
         node.gid = changes.gid.unwrap_or(node.gid);
         for (which, change) in [(ATIME, changes.atime), (MTIME, changes.mtime)] {
@@ -48,8 +43,21 @@ impl Model {
                 Some(TimeChange::At(at)) => node.times[which] = at,
             }
         }
-        node.times[CTIME] = time;
+        node.times[CTIME] = changes.ctime.map_or(time, |at| node.times[CTIME].max(at.min(time.plus(MAX_STAMP_AHEAD))));
         Ok(MutationResult::Attributes(self.attributes(id)))
+    }
+
+    pub(super) fn accessed(&mut self, time: Timestamp, accesses: &[(InodeId, Timestamp)]) -> Answer {
+        for (id, at) in accesses {
+            let at = (*at).min(time.plus(MAX_STAMP_AHEAD));
+            let Some(node) = self.nodes.get_mut(&id.0) else { continue };
+            let [atime, mtime, ctime, _] = node.times;
+            let is_first_since_a_change = atime <= mtime || atime <= ctime;
+            if at > atime && (is_first_since_a_change || at.seconds - atime.seconds >= 86_400) {
+                node.times[ATIME] = at;
+            }
+        }
+        Ok(MutationResult::Done)
     }
 
     /// The bytes of an extent; an error if they are not as long as it says.
@@ -114,7 +122,7 @@ impl Model {
         }
         node.bytes = bytes;
         node.times[MTIME] = mtime.map_or(time, |mtime| mtime.min(time.plus(MAX_STAMP_AHEAD)));
-        node.times[CTIME] = time;
+        node.times[CTIME] = node.times[CTIME].max(node.times[MTIME]);
         Ok(MutationResult::Committed {
             attributes: self.attributes(id),
             appended_at: if append { old_size as u64 } else { 0 },

@@ -35,7 +35,7 @@ pub(super) enum Change {
     Acquire { file: u16 },
     GiveUp { files: Vec<u16> },
     Release { opens: Vec<(u16, bool)> },
-    SetAttributes { inode: u16, size: Option<u16>, mode: Option<u16>, owner: u8, times: u8, clear: bool },
+    SetAttributes { inode: u16, size: Option<u16>, mode: Option<u16>, owner: u8, times: u8, ctime: Option<i8> },
     Link { inode: u16, parent: u16, name: u8 },
     Unlink { parent: u16, name: u8 },
     RemoveDirectory { parent: u16, name: u8 },
@@ -46,6 +46,7 @@ pub(super) enum Change {
     SetAcl { inode: u16, of: u8, default: bool, list: u8, bits: [u8; 4], clear: bool },
     Allocate { file: u16, offset: u8, length: u8, mode: u8 },
     CopyRange { source: u16, source_offset: u8, file: u16, offset: u8, length: u8 },
+    Accessed { inodes: Vec<(u16, u32)> },
 }
 
 #[derive(Clone, Debug)]
@@ -89,15 +90,15 @@ fn change() -> impl Strategy<Value = Change> {
         prop::option::of(any::<u16>()),
         any::<u8>(),
         any::<u8>(),
-        any::<bool>(),
+        prop::option::of(any::<i8>()),
     )
-        .prop_map(|(inode, size, mode, owner, times, clear)| Change::SetAttributes {
+        .prop_map(|(inode, size, mode, owner, times, ctime)| Change::SetAttributes {
             inode,
             size,
             mode,
             owner,
             times,
-            clear,
+            ctime,
         });
     let piece = (0..40u8, 0..40u8, any::<u8>(), 0..4u8).prop_map(|(gap, length, content, seed)| Piece {
         gap,
@@ -153,6 +154,7 @@ fn change() -> impl Strategy<Value = Change> {
                 length,
             }
         ),
+        3 => prop::collection::vec((any::<u16>(), 0..200_000u32), 0..4).prop_map(|inodes| Change::Accessed { inodes }),
     ]
 }
 
@@ -186,7 +188,7 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
         Change::Release { opens } => Mutation::Release {
             opens: opens.iter().map(|(file, write)| (pick(model, *file, NodeKind::File), mode_of(*write))).collect(),
         },
-        Change::SetAttributes { inode, size, mode, owner, times, clear } => Mutation::SetAttributes {
+        Change::SetAttributes { inode, size, mode, owner, times, ctime } => Mutation::SetAttributes {
             inode: pick(model, *inode, if owner.is_multiple_of(3) { NodeKind::Directory } else { NodeKind::File }),
             changes: AttributeChanges {
                 mode: mode.map(|mode| u32::from(mode & 0o7777)),
@@ -195,7 +197,7 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
                 size: size.map(|size| if size == 319 { u64::MAX } else { u64::from(size) }),
                 atime: time_change(times & 3),
                 mtime: time_change(times >> 2 & 3),
-                clear_suid_sgid: *clear,
+                ctime: ctime.map(|ahead| seconds_ahead(now, ahead)),
             },
         },
         Change::Link { inode, parent, name } => Mutation::Link {
@@ -222,7 +224,7 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
             extents: extents(model, if *append { 0 } else { u64::from(*start) }, pieces),
             append: *append,
             minimum_size: u64::from(*minimum),
-            mtime: mtime.map(|ahead| Timestamp { seconds: now.seconds + i64::from(ahead), nanos: 5 }),
+            mtime: mtime.map(|ahead| seconds_ahead(now, ahead)),
         },
         Change::SetXattr { inode, name, value, mode } => Mutation::SetXattr {
             inode: pick(model, *inode, NodeKind::File),
@@ -256,6 +258,16 @@ pub(super) fn resolve(change: &Change, model: &mut Model, now: Timestamp) -> Mut
             inode: pick(model, *file, NodeKind::File),
             offset: far_or(*offset),
             length: u64::from(length / 2),
+        },
+        Change::Accessed { inodes } => Mutation::Accessed {
+            accesses: inodes
+                .iter()
+                .map(|(inode, ago)| {
+                    let kind = if ago.is_multiple_of(3) { NodeKind::Directory } else { NodeKind::File };
+                    let at = Timestamp { seconds: now.seconds + 10 - i64::from(*ago), nanos: 7 };
+                    (pick(model, *inode, kind), at)
+                })
+                .collect(),
         },
     }
 }
@@ -319,6 +331,10 @@ fn new_node(pick: u8) -> NewNode {
         _ if pick < 128 => NewNode::CharDevice(u64::from(pick)),
         _ => NewNode::BlockDevice(u64::from(pick)),
     }
+}
+
+fn seconds_ahead(now: Timestamp, seconds: i8) -> Timestamp {
+    Timestamp { seconds: now.seconds + i64::from(seconds), nanos: 5 }
 }
 
 fn time_change(pick: u8) -> Option<TimeChange> {

@@ -13,16 +13,27 @@ use super::Filesystem;
 use crate::open_files::FileHandle;
 
 impl Filesystem {
-    /// A program reads through a handle.
-    pub(crate) fn handle_accessed(&self, handle: &FileHandle) {
+    /// A program reads through a handle. Answers whether that changes the access time, which the kernel
+    /// knows where it is its own READ.
+    pub(crate) fn handle_accessed(&self, handle: &FileHandle) -> bool {
         let file = handle.file();
         if !self.settings.relatime || !handle.counts_accesses {
-            return;
+            return false;
         }
         let at = SystemClock.wall();
-        if file.lock().accessed(at) {
+        let is_news = file.lock().accessed(at);
+        if is_news {
             self.leases.lock().note_access(file.inode, at);
             self.access_times.note();
+        }
+        is_news
+    }
+
+    /// A program is about to read what the kernel has of a file.
+    pub(crate) fn opened_to_read(&self, handle: &FileHandle) {
+        if self.handle_accessed(handle) {
+            let (kernel, inode) = (self.kernel(), handle.file().inode);
+            self.runtime.spawn(async move { kernel.attributes(inode).await });
         }
     }
 

@@ -227,7 +227,7 @@ impl Filesystem {
         let tells_closes = options.write || self.locks.concerns(pin.file().inode);
         let (number, handle) = self.handles.insert(FileHandle::new(pin, options, pages, tells_closes));
         if pages == KernelPages::Keep && !options.write {
-            self.handle_accessed(&handle);
+            self.opened_to_read(&handle);
         }
         (number, handle)
     }

@@ -66,7 +66,9 @@ impl Filesystem {
         (to, offset): (&FileHandle, u64),
         length: u64,
     ) -> Result<u64, ClientError> {
-        self.handle_accessed(source);
+        if self.handle_accessed(source) {
+            self.kernel().attributes(source.file().inode).await;
+        }
         let (source, file) = (source.file(), to.file());
         self.flush_file(request, source).await?;
         let (source, inode) = (source.inode, file.inode);

@@ -52,9 +52,11 @@ fn pjdfstest_finds_nothing() {
 #[test]
 fn fsx_finds_no_wrong_byte() {
     let seed = Seed::new("fsx");
-    let cluster = DevCluster::start();
     let operations = size("CAIRN_FSX_OPERATIONS", 3_000);
     for run in 0..size("CAIRN_FSX_SEEDS", 1) as u64 {
+        // Its own, because what is overwritten is not given back before the collection of blocks is built: a
+        // million operations leave 30 GB.
+        let cluster = DevCluster::start();
         let number: u32 = rand::Rng::random(&mut seed.rng(run));
         let file = cluster.mount(1).join(format!("fsx{run}"));
         let output = Command::new("fsx")
@@ -67,6 +69,6 @@ fn fsx_finds_no_wrong_byte() {
             .expect("fsx is installed (deploy/test does that)");
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert!(output.status.success(), "fsx -S {number} -N {operations}: {text}");
-        fs::remove_file(&file).expect("remove");
+        eprintln!("fsx -S {number} -N {operations}: no mismatch");
     }
 }

@@ -47,6 +47,11 @@ static PROC_IS_OURS: LazyLock<bool> = LazyLock::new(|| {
     is_ours
 });
 
+/// Whether callers can be looked at.
+pub(super) fn sees_callers() -> bool {
+    *PROC_IS_OURS
+}
+
 /// A thread, by its number in this mount's process namespace; 0 is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallerTask(u32);
@@ -54,7 +59,7 @@ pub(super) struct CallerTask(u32);
 impl CallerTask {
     /// The thread that has sent a request.
     pub(super) fn of(number: u32) -> Self {
-        Self(if *PROC_IS_OURS { number } else { 0 })
+        Self(if sees_callers() { number } else { 0 })
     }
 
     /// What it asks for a lock with.

@@ -13,6 +13,7 @@ mod listings;
 mod locks;
 mod meters;
 pub mod mount;
+mod nearness;
 pub mod notifier;
 mod replies;
 mod requests;
@@ -25,6 +26,7 @@ use cairn_common::ids::RequestId;
 use fuser::{Errno, Request};
 
 use self::kernel::Kernel;
+use self::nearness::Nearness;
 use crate::filesystem::{Caller, Filesystem};
 
 /// The kernel's side of a mounted file system.
@@ -33,13 +35,14 @@ pub struct FuseAdapter {
     runtime: tokio::runtime::Handle,
     bound: Duration,
     kernel: Arc<Kernel>,
+    nearness: Arc<Nearness>,
 }
 
 impl FuseAdapter {
     /// An adapter whose requests run on `runtime`.
     pub fn new(filesystem: Arc<Filesystem>, runtime: tokio::runtime::Handle) -> Self {
         let bound = filesystem.settings().call_timeout;
-        Self { filesystem, runtime, bound, kernel: Arc::default() }
+        Self { filesystem, runtime, bound, kernel: Arc::default(), nearness: Nearness::start() }
     }
 }
 

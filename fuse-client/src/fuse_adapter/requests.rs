@@ -118,6 +118,7 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, child: &OsStr, reply: ReplyEntry) {
+        self.nearness.asked(req.pid(), 0);
         let begun = Instant::now();
         let (parent, child) = (inode(parent), checked!(name(child), reply));
         if let Some(told) = self.filesystem.tell_name(parent, &child) {
@@ -131,6 +132,7 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.nearness.asked(req.pid(), 0);
         let begun = Instant::now();
         if let Some((attributes, ttl)) = self.filesystem.tell_attributes(inode(ino))
             && !self.kernel.has_unleased(inode(ino))
@@ -279,6 +281,7 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.nearness.asked(req.pid(), 0);
         let (begun, ino, options) = (Instant::now(), inode(ino), open_options(flags.0));
         if let Some((number, handle)) = self.filesystem.try_open(ino, options) {
             meters::count("open", true, begun.elapsed());
@@ -335,6 +338,7 @@ impl fuser::Filesystem for FuseAdapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.nearness.asked(req.pid(), size);
         let begun = Instant::now();
         self.fills_pages(inode(ino), fh.0, offset, size);
         let is_small = offset + u64::from(size) <= SMALL_READ_BYTES;
@@ -365,6 +369,7 @@ impl fuser::Filesystem for FuseAdapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.nearness.asked(req.pid(), data.len() as u32);
         let begun = Instant::now();
         self.fills_pages(inode(ino), fh.0, offset, data.len() as u32);
         let (filesystem, request) = (self.filesystem.clone(), caller(req).request);
@@ -528,6 +533,7 @@ impl fuser::Filesystem for FuseAdapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, key: &OsStr, size: u32, reply: ReplyXattr) {
+        self.nearness.asked(req.pid(), 0);
         let (filesystem, caller, key) = (self.filesystem.clone(), caller(req), bytes(key));
         let (asked, believed) = (AclKind::of_xattr(&key).map(|_| key.clone()), self.believed());
         let work = async move { filesystem.xattr(caller, inode(ino), key).await };

@@ -24,6 +24,7 @@ pub mod record;
 pub mod recovery;
 pub mod scan;
 mod scrub;
+mod room;
 pub mod segments;
 mod shared;
 pub mod store;

@@ -18,6 +18,7 @@ use crate::partition_table::PartitionTable;
 use crate::posix_acl::AclKind;
 use crate::protocol::FsError;
 use crate::protocol::locks::{HeldLock, LockOwner, LockRange, LockRequest, LockWait};
+use crate::protocol::write_reserve::{ReserveReport, ReserveShare};
 
 /// A request of a mount. Answered by [`MetadataReply`] or a `ServiceError`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum MetadataRequest {
         /// Generation of the shared leases that the mount holds. The leader's own generation in it
         /// says: what earlier ones granted is dropped, and leases of open files are reclaimed.
         leases: LeaseGeneration,
+        /// Its part of the write reserve.
+        reserve: ReserveReport,
     },
     /// Ends a session; its open files are released. Answer: `Done`.
     CloseSession {
@@ -774,6 +777,8 @@ pub enum MetadataReply {
         shared_lease_ms: u32,
         /// Exclusive ones: the mount acts on them no longer than this after it was sent.
         exclusive_lease_ms: u32,
+        /// The mount's part of the write reserve from now on; None: what it has stays.
+        reserve: Option<ReserveShare>,
     },
     /// Result of a change.
     Mutated {

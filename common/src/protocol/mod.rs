@@ -8,6 +8,7 @@ pub mod chunk_control;
 pub mod errors;
 pub mod locks;
 pub mod metadata;
+pub mod write_reserve;
 mod xattr_presence;
 
 pub use errors::{FsError, ServiceError};

@@ -63,7 +63,6 @@ impl ChunkHost {
             let uuid = DiskUuid(node as u128 + 2001);
             let options = StoreOptions {
                 segment_bytes: SEGMENT_BYTES,
-                reserve_bytes: Some(0),
                 threads: Threads::Callers,
                 ..StoreOptions::default()
             };

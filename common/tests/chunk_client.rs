@@ -92,7 +92,7 @@ impl Servers {
                     at += put.stored_bytes as usize;
                     assert_eq!(put.disk, DiskId(u32::from(port)));
                     match mood {
-                        Mood::Full => PutOutcome::NoSpace,
+                        Mood::Full if !put.reserve => PutOutcome::NoSpace,
                         Mood::NotOwner => PutOutcome::NotOwner,
                         _ => {
                             assert_eq!(BlockHash::of(&bytes), put.block.hash);
@@ -228,6 +228,22 @@ async fn two_full_disks_of_three_are_no_space() {
     let (id, bytes) = block(5000, 2);
     let full = client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await;
     assert!(matches!(full, Err(ClientError::NoSpace { .. })), "{full:?}");
+    let (id, bytes) = block(5000, 2);
+    let acknowledged = client.put(RequestId::random(), id, bytes, None, PutRoom::Reserve).await;
+    assert_eq!(acknowledged.map(|placed| placed.missed), Ok(vec![]), "the reserve is for what a program was told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_and_a_dead_server_are_no_space_soon() {
+    let servers = Servers::new();
+    servers.mood(1, Mood::Full);
+    servers.mood(2, Mood::Dead);
+    let (id, bytes) = block(5000, 1);
+    let begun = Instant::now();
+    let full = servers.client().put(RequestId::random(), id, bytes, None, PutRoom::Free).await;
+    assert!(matches!(full, Err(ClientError::NoSpace { .. })), "{full:?}");
+    let took = begun.elapsed();
+    assert!((1900..3500).contains(&took.as_millis()), "a server that is back soon costs no error: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Mounted file systems in memory.
-pub struct SmallDisks {
+pub(super) struct SmallDisks {
     folders: Vec<PathBuf>,
 }
 
 impl SmallDisks {
     /// Mounts one of `mib` MiB on each of the folders `data/NAME`.
-    pub fn mount(data: &Path, names: &[String], mib: u32) -> Self {
+    pub(super) fn mount(data: &Path, names: &[String], mib: u32) -> Self {
         let mut disks = Self { folders: Vec::new() };
         for name in names {
             let folder = data.join(name);

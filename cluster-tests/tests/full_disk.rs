@@ -146,6 +146,9 @@ fn no_acknowledged_write_is_lost_when_the_disks_fill_up() {
             model.check(&mounts[1 - mount].join(name), "on the other mount");
         }
     }
-    assert!(!cluster.log("mount1").contains("is lost") && !cluster.log("mount2").contains("is lost"), "nothing is lost");
+    assert!(
+        !cluster.log("mount1").contains("is lost") && !cluster.log("mount2").contains("is lost"),
+        "nothing is lost"
+    );
     drop(written);
 }

@@ -181,7 +181,10 @@ async fn a_silent_server_costs_one_grace_and_is_named() {
     let client = servers.client();
     let (id, bytes) = block(100_000, 1);
     let begun = Instant::now();
-    assert_eq!(client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed), Ok(vec![DiskId(2)]));
+    assert_eq!(
+        client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
+        Ok(vec![DiskId(2)])
+    );
     assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
     let begun = Instant::now();
     for seed in 2..7 {
@@ -223,7 +226,10 @@ async fn two_full_disks_of_three_are_no_space() {
     servers.mood(1, Mood::Full);
     let client = servers.client();
     let (id, bytes) = block(5000, 1);
-    assert_eq!(client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed), Ok(vec![DiskId(1)]));
+    assert_eq!(
+        client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
+        Ok(vec![DiskId(1)])
+    );
     servers.mood(3, Mood::Full);
     let (id, bytes) = block(5000, 2);
     let full = client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await;

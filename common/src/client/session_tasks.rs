@@ -61,7 +61,13 @@ async fn keep_alive(session: Arc<Session>, events: mpsc::UnboundedSender<ClientE
         let deadline = Instant::now() + limits::SHARED_LEASE;
         match session.call("renew the session", RequestId::random(), &message, deadline).await {
             Ok(MetadataReply::KeptAlive {
-                table, servers, leases, shared_lease_ms, exclusive_lease_ms, reserve, ..
+                table,
+                servers,
+                leases,
+                shared_lease_ms,
+                exclusive_lease_ms,
+                reserve,
+                ..
             }) => {
                 session.grant.answered(sent, reserve);
                 if leases == carried {

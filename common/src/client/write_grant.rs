@@ -86,12 +86,7 @@ impl Default for WriteGrant {
             asks_all: false,
             told_all: false,
         };
-        Self {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            pressed: Notify::new(),
-            wished: Notify::new(),
-        }
+        Self { state: Mutex::new(state), changed: Notify::new(), pressed: Notify::new(), wished: Notify::new() }
     }
 }
 

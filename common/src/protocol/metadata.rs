@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::lease_grant::{ChangeEffects, LeaseGrant};
 pub use super::xattr_presence::XattrPresence;
 use crate::block::BlockId;
 use crate::clock::Timestamp;
@@ -721,29 +722,6 @@ pub enum SessionEvent {
         /// The inode's last name goes: answer whether a program has it open.
         last_name: bool,
     },
-}
-
-/// Shared leases that came with an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseGrant {
-    /// Their generation: worth nothing if the mount has another.
-    pub generation: LeaseGeneration,
-    /// Inodes that the answer tells about (the one asked about, and those in it) and that are *not*
-    /// leased; all others are.
-    pub refused: Vec<InodeId>,
-}
-
-/// What a change did, for the sender's caches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeEffects {
-    /// State that `held` shows: everything up to this commit.
-    pub sequence: CommitSequence,
-    /// All inodes whose records the change wrote or removed.
-    pub changed: Vec<InodeId>,
-    /// Attributes, as of `sequence`, of those of them that the session holds a shared lease on now.
-    pub held: Vec<Attributes>,
-    /// The generation of these leases.
-    pub generation: LeaseGeneration,
 }
 
 /// Answer to a [`MetadataRequest`].

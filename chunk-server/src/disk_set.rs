@@ -126,6 +126,9 @@ impl DiskSlot {
             SlotState::Failed(reason) => StoreReport {
                 capacity_bytes: self.capacity_bytes,
                 free_bytes: 0,
+                reserve_bytes: 0,
+                room_bytes: 0,
+                file_system: 0,
                 blocks: 0,
                 damaged_blocks: 0,
                 failure: Some(reason.clone()),

@@ -97,8 +97,23 @@ async fn the_configured_capacity_and_the_reserve_are_kept() {
     let default = StoreOptions::default();
     assert_eq!(
         [default.reserve(0), default.reserve(10 << 30), default.reserve(1 << 50)],
-        [64 << 20, (10 << 30) / 100, 4 << 30]
+        [0, (10 << 30) / 100, 64 << 30]
     );
+}
+
+#[tokio::test]
+async fn the_reserve_is_for_what_was_acknowledged() {
+    let f = fixture(StoreOptions { reserve_bytes: Some(100_000), ..quiet() });
+    let block = |seed| prepared(&bytes(20_000, seed));
+    f.disk.set_free_bytes(110_000);
+    let report = f.store.report();
+    assert_eq!((report.free_bytes, report.room_bytes, report.reserve_bytes), (10_000, 110_000, 100_000));
+    assert_eq!(f.store.put(vec![block(1)]).await, [PutOutcome::NoSpace]);
+    // In one commit: neither takes what only the other may, and the floor is left.
+    let all: Vec<_> = (1..=6).flat_map(|seed| [block(10 + seed), block(seed).using_reserve(true)]).collect();
+    let outcomes = f.store.put(all).await;
+    let stored = |of: usize| outcomes.iter().skip(of).step_by(2).filter(|o| **o == PutOutcome::Durable).count();
+    assert_eq!((stored(0), stored(1)), (0, 4), "{outcomes:?}");
 }
 
 #[tokio::test]

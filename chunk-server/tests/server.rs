@@ -180,6 +180,7 @@ impl Cluster {
             encoding: Encoding::Plain,
             logical_bytes: data.len() as u32,
             stored_bytes: data.len() as u32,
+            reserve: false,
         };
         let message = ChunkRequest::Put { table: TableEpoch(table), blocks: blocks.iter().map(put).collect() };
         match self.ask(to, message, blocks.to_vec()).await.unwrap().0 {
@@ -257,6 +258,7 @@ async fn wrong_requests_are_refused() {
         encoding: Encoding::Plain,
         logical_bytes: stored_bytes,
         stored_bytes,
+        reserve: false,
     };
     let put = |blocks| ChunkRequest::Put { table: TableEpoch(0), blocks };
     let (reply, _) = cluster.ask(&server, put(vec![block(5000)]), vec![data.clone()]).await.unwrap();

@@ -34,7 +34,7 @@ fn copied_tree_is_the_same_everywhere_and_after_a_restart() {
 fn smallest_cluster_keeps_a_tree() {
     use cairn_cluster_tests::harness::Shape;
     let seed = Seed::new("smallest_cluster");
-    let cluster = DevCluster::with_shape(Shape { meta: 1, chunk: 1, replicas: 1, amnesia: false });
+    let cluster = DevCluster::with_shape(Shape { meta: 1, chunk: 1, replicas: 1, ..Shape::STANDARD });
     let source = cluster.outside().join("source");
     tree::generate(&source, 100, &mut seed.rng(0)).expect("source tree");
     let copy = cluster.mount(1).join("copy");
@@ -48,7 +48,7 @@ fn smallest_cluster_keeps_a_tree() {
 #[test]
 fn clusters_side_by_side_do_not_meet() {
     use cairn_cluster_tests::harness::Shape;
-    let shape = Shape { meta: 1, chunk: 1, replicas: 1, amnesia: false };
+    let shape = Shape { meta: 1, chunk: 1, replicas: 1, ..Shape::STANDARD };
     let (one, two) = (DevCluster::with_shape(shape), DevCluster::with_shape(shape));
     std::fs::write(one.mount(1).join("file"), b"one").expect("write");
     std::fs::write(two.mount(1).join("file"), b"two").expect("write");

@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "metadata-server/src/lock_queue/",
     "metadata-server/src/namespace/",
     "metadata-server/src/placement/",
+    "metadata-server/src/write_reserve/",
     "chunk-server/src/collection/",
     "fuse-client/src/lease/",
 ];

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::block_tree::{BlockTree, covering_groups, proof};
-use cairn_common::client::{ChunkClient, ChunkClientSettings, ClientError, TableSource};
+use cairn_common::client::{ChunkClient, ChunkClientSettings, ClientError, PutRoom, TableSource};
 use cairn_common::codec;
 use cairn_common::ids::{ChunkNodeId, DiskId, PoolId, RequestId, TableEpoch};
 use cairn_common::partition_table::{DiskLocation, PartitionRow, PartitionTable};
@@ -92,7 +92,7 @@ impl Servers {
                     at += put.stored_bytes as usize;
                     assert_eq!(put.disk, DiskId(u32::from(port)));
                     match mood {
-                        Mood::Full => PutOutcome::NoSpace,
+                        Mood::Full if !put.reserve => PutOutcome::NoSpace,
                         Mood::NotOwner => PutOutcome::NotOwner,
                         _ => {
                             assert_eq!(BlockHash::of(&bytes), put.block.hash);
@@ -181,13 +181,16 @@ async fn a_silent_server_costs_one_grace_and_is_named() {
     let client = servers.client();
     let (id, bytes) = block(100_000, 1);
     let begun = Instant::now();
-    assert_eq!(client.put(RequestId::random(), id, bytes, None).await.map(|placed| placed.missed), Ok(vec![DiskId(2)]));
+    assert_eq!(
+        client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
+        Ok(vec![DiskId(2)])
+    );
     assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
     let begun = Instant::now();
     for seed in 2..7 {
         let (id, bytes) = block(1000, seed);
         assert_eq!(
-            client.put(RequestId::random(), id, bytes, None).await.map(|placed| placed.missed),
+            client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
             Ok(vec![DiskId(2)])
         );
     }
@@ -203,7 +206,7 @@ async fn without_a_quorum_a_put_waits_until_there_is_one_or_the_time_is_over() {
     let (id, bytes) = block(5000, 1);
     let put = tokio::spawn({
         let (client, bytes) = (client.clone(), bytes.clone());
-        async move { client.put(RequestId::random(), id, bytes, None).await }
+        async move { client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!put.is_finished(), "one of three is no quorum");
@@ -212,7 +215,7 @@ async fn without_a_quorum_a_put_waits_until_there_is_one_or_the_time_is_over() {
     servers.mood(2, Mood::Dead);
     let (id, bytes) = block(5000, 2);
     let begun = Instant::now();
-    let failed = client.put(RequestId::random(), id, bytes, None).await;
+    let failed = client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await;
     assert!(matches!(failed, Err(ClientError::TimedOut { .. })), "{failed:?}");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
@@ -223,11 +226,30 @@ async fn two_full_disks_of_three_are_no_space() {
     servers.mood(1, Mood::Full);
     let client = servers.client();
     let (id, bytes) = block(5000, 1);
-    assert_eq!(client.put(RequestId::random(), id, bytes, None).await.map(|placed| placed.missed), Ok(vec![DiskId(1)]));
+    assert_eq!(
+        client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
+        Ok(vec![DiskId(1)])
+    );
     servers.mood(3, Mood::Full);
     let (id, bytes) = block(5000, 2);
-    let full = client.put(RequestId::random(), id, bytes, None).await;
+    let full = client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await;
     assert!(matches!(full, Err(ClientError::NoSpace { .. })), "{full:?}");
+    let (id, bytes) = block(5000, 2);
+    let acknowledged = client.put(RequestId::random(), id, bytes, None, PutRoom::Reserve).await;
+    assert_eq!(acknowledged.map(|placed| placed.missed), Ok(vec![]), "the reserve is for what a program was told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_and_a_dead_server_are_no_space_soon() {
+    let servers = Servers::new();
+    servers.mood(1, Mood::Full);
+    servers.mood(2, Mood::Dead);
+    let (id, bytes) = block(5000, 1);
+    let begun = Instant::now();
+    let full = servers.client().put(RequestId::random(), id, bytes, None, PutRoom::Free).await;
+    assert!(matches!(full, Err(ClientError::NoSpace { .. })), "{full:?}");
+    let took = begun.elapsed();
+    assert!((1900..3500).contains(&took.as_millis()), "a server that is back soon costs no error: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +260,7 @@ async fn a_moved_partition_is_found_in_the_next_table() {
     *servers.next_table.lock() = Some(table(2, [3, 4, 1]));
     let (id, bytes) = block(5000, 1);
     assert_eq!(
-        servers.client().put(RequestId::random(), id, bytes, None).await.map(|placed| placed.missed),
+        servers.client().put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
         Ok(vec![DiskId(1)])
     );
     assert!(servers.blocks.lock().contains_key(&(4, id)));
@@ -249,9 +271,9 @@ async fn after_a_refused_commit_a_newer_table_is_used() {
     let servers = Servers::new();
     *servers.next_table.lock() = Some(table(2, [3, 4, 1]));
     let (client, (id, bytes)) = (servers.client(), block(5000, 1));
-    let placed = client.put(RequestId::random(), id, bytes.clone(), None).await.unwrap();
+    let placed = client.put(RequestId::random(), id, bytes.clone(), None, PutRoom::Free).await.unwrap();
     assert_eq!(placed.table, TableEpoch(1));
-    let placed = client.put(RequestId::random(), id, bytes, Some(placed.table)).await.unwrap();
+    let placed = client.put(RequestId::random(), id, bytes, Some(placed.table), PutRoom::Free).await.unwrap();
     assert_eq!(placed.table, TableEpoch(2));
     assert!(servers.blocks.lock().contains_key(&(4, id)));
 }
@@ -264,11 +286,11 @@ async fn during_a_move_both_rows_need_a_quorum() {
     *servers.table.lock() = Arc::new(moving);
     servers.mood(4, Mood::Dead);
     let (id, bytes) = block(5000, 1);
-    let failed = servers.client().put(RequestId::random(), id, bytes.clone(), None).await;
+    let failed = servers.client().put(RequestId::random(), id, bytes.clone(), None, PutRoom::Free).await;
     assert!(matches!(failed, Err(ClientError::TimedOut { .. })), "{failed:?}");
     servers.mood(4, Mood::Well);
     assert_eq!(
-        servers.client().put(RequestId::random(), id, bytes, None).await.map(|placed| placed.missed),
+        servers.client().put(RequestId::random(), id, bytes, None, PutRoom::Free).await.map(|placed| placed.missed),
         Ok(Vec::new())
     );
 }
@@ -282,7 +304,7 @@ async fn small_blocks_share_requests() {
             let client = client.clone();
             tokio::spawn(async move {
                 let (id, bytes) = block(100 + n, n as u8);
-                client.put(RequestId::random(), id, bytes, None).await
+                client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await
             })
         })
         .collect();
@@ -298,7 +320,7 @@ async fn wrong_and_missing_replicas_are_read_around_and_reported() {
     let servers = Servers::new();
     let client = servers.client();
     let (id, bytes) = block(200_000, 9);
-    client.put(RequestId::random(), id, bytes.clone(), None).await.unwrap();
+    client.put(RequestId::random(), id, bytes.clone(), None, PutRoom::Free).await.unwrap();
     servers.mood(1, Mood::Liar);
     servers.mood(2, Mood::Empty);
     for (offset, length) in [(0, 200_000), (20_000, 1), (199_999, 1), (16_384, 16_384)] {
@@ -323,7 +345,7 @@ async fn a_block_of_another_length_than_its_extent_says_is_refused() {
     let servers = Servers::new();
     let client = servers.client();
     let (id, bytes) = block(50_000, 9);
-    client.put(RequestId::random(), id, bytes, None).await.unwrap();
+    client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.unwrap();
     let failed = client.read(RequestId::random(), id, 60_000, 0, 60_000).await;
     assert!(failed.is_err());
 }
@@ -333,7 +355,7 @@ async fn a_slow_read_is_hedged_and_a_dead_server_is_remembered() {
     let servers = Servers::new();
     let client = servers.client();
     let (id, bytes) = block(50_000, 3);
-    client.put(RequestId::random(), id, bytes, None).await.unwrap();
+    client.put(RequestId::random(), id, bytes, None, PutRoom::Free).await.unwrap();
     servers.mood(1, Mood::Silent);
     let begun = Instant::now();
     for _ in 0..20 {

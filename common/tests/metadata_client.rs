@@ -90,6 +90,7 @@ impl State {
                 leases: self.generation,
                 shared_lease_ms: 1000,
                 exclusive_lease_ms: 10_000,
+                reserve: None,
             },
             MetadataRequest::PartitionTable { .. } => MetadataReply::Table(None),
             MetadataRequest::PollEvents { .. } => MetadataReply::Events(Vec::new()),

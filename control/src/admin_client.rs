@@ -172,6 +172,7 @@ mod tests {
     use async_trait::async_trait;
     use cairn_common::codec;
     use cairn_common::ids::{ClusterId, TableEpoch};
+    use cairn_common::protocol::write_reserve::ReserveStatus;
     use cairn_common::transport::{Answer, Call};
 
     use super::*;
@@ -214,6 +215,7 @@ mod tests {
             moving_partitions: 0,
             under_replicated_blocks: 0,
             sessions: Vec::new(),
+            write_reserve: ReserveStatus::default(),
             feature_level: 1,
         }
     }

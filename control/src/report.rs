@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cairn_common::protocol::admin::{ChunkStatus, ClusterStatus, MetadataStatus, NodeState, SessionStatus};
+use cairn_common::protocol::write_reserve::ReserveStatus;
 use serde::Serialize;
 
 use crate::output;
@@ -32,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) replicas: Option<u8>,
     /// Blocks with a missing or damaged replica.
     pub(crate) under_replicated: Option<u64>,
+    /// What mounts may acknowledge before it is committed.
+    pub(crate) write_reserve: Option<ReserveView>,
     /// All servers.
     pub(crate) nodes: Vec<NodeReport>,
     /// Mounts of a local cluster.
@@ -42,6 +45,19 @@ pub(crate) struct Report {
     /// Why the leader's part is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
+}
+
+/// The write reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ReserveView {
+    /// What all mounts together may hold; null while the leader has not heard from all disks.
+    pub(crate) budget_bytes: Option<u64>,
+    /// What they hold, or may believe to hold.
+    pub(crate) granted_bytes: u64,
+    /// So many disks are full that mounts buffer nothing, and writes may fail with ENOSPC.
+    pub(crate) full: bool,
+    /// Mounts that have met full disks.
+    pub(crate) full_mounts: u32,
 }
 
 /// A server.
@@ -132,6 +148,7 @@ impl Report {
             moving_partitions: Some(status.moving_partitions),
             replicas: Some(status.replicas),
             under_replicated: Some(status.under_replicated_blocks),
+            write_reserve: Some(ReserveView::of(status.write_reserve)),
             nodes,
             mounts: None,
             sessions: status.sessions.iter().map(SessionReport::of).collect(),
@@ -199,6 +216,9 @@ impl fmt::Display for Report {
             number(self.table_epoch),
             number(self.moving_partitions)
         )?;
+        if let Some(reserve) = &self.write_reserve {
+            reserve.write(f)?;
+        }
         writeln!(f, "servers")?;
         self.write_nodes(f)?;
         if let Some(mounts) = &self.mounts {
@@ -220,6 +240,28 @@ impl fmt::Display for Report {
             Some(problem) => writeln!(f, "problem   {problem}"),
             None => Ok(()),
         }
+    }
+}
+
+impl ReserveView {
+    fn of(status: ReserveStatus) -> Self {
+        let ReserveStatus { budget_bytes, granted_bytes, full, full_mounts } = status;
+        Self { budget_bytes, granted_bytes, full, full_mounts }
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let budget = self.budget_bytes.map_or_else(|| "?".to_owned(), bytes);
+        writeln!(f, "reserve   {} of {budget} given to mounts", bytes(self.granted_bytes))?;
+        if self.full || self.full_mounts > 0 {
+            writeln!(
+                f,
+                "FULL      the disks are full, or too few of them report ({} mounts have met that): writes are slow and may \
+                 fail with ENOSPC. Add disks or chunk servers. Space of deleted files is not given back yet: blocks are \
+                 not collected in this version",
+                self.full_mounts
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -332,6 +374,18 @@ mod tests {
         assert_eq!(json["nodes"][0]["address"], "127.0.0.1:7001");
         assert!(json["mounts"].as_array().unwrap().is_empty());
         assert!(report.to_string().contains("leader    none"));
+    }
+
+    #[test]
+    fn a_full_cluster_says_what_to_do() {
+        let view = ReserveView { budget_bytes: Some(0), granted_bytes: 1024, full: true, full_mounts: 2 };
+        let text = |view| Report { write_reserve: Some(view), ..Report::default() }.to_string();
+        let full = text(view);
+        for part in ["1.0 KiB of 0 B", "FULL", "2 mounts", "Add disks", "not given back"] {
+            assert!(full.contains(part), "{part} is missing in: {full}");
+        }
+        let well = text(ReserveView { budget_bytes: Some(1 << 30), full: false, full_mounts: 0, ..view });
+        assert!(well.contains("1.0 KiB of 1.0 GiB") && !well.contains("FULL"), "{well}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_common::block::BlockId;
 use cairn_common::client::{
-    Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Placed, Reclaimed, VerifiedRange,
+    Answer, Changed, ChunkClient, ClientError, LeaseClock, MetadataClient, Placed, PutRoom, Reclaimed, VerifiedRange,
+    WriteGrant,
 };
 use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId, TableEpoch};
 use cairn_common::protocol::locks::{LockRequest, LockWait};
@@ -39,6 +40,8 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<(), ClientError>;
     /// How long leases may be acted on.
     fn leases(&self) -> Arc<LeaseClock>;
+    /// What may be acknowledged to programs before it is committed.
+    fn write_grant(&self) -> Arc<WriteGrant>;
     /// Everything of earlier generations is dropped, leases of open files are reclaimed.
     fn check_in(&self, generation: LeaseGeneration);
     /// Makes a block durable on a write quorum, by a table newer than `refused`; see [`ChunkClient::put`].
@@ -48,6 +51,7 @@ pub trait Backend: Send + Sync + 'static {
         block: BlockId,
         bytes: Bytes,
         refused: Option<TableEpoch>,
+        room: PutRoom,
     ) -> Result<Placed, ClientError>;
     /// Verified bytes that cover a range of a block.
     async fn get(
@@ -123,6 +127,10 @@ impl Backend for Cluster {
         self.metadata.leases().clone()
     }
 
+    fn write_grant(&self) -> Arc<WriteGrant> {
+        self.metadata.write_grant().clone()
+    }
+
     fn check_in(&self, generation: LeaseGeneration) {
         self.metadata.check_in(generation);
     }
@@ -133,8 +141,9 @@ impl Backend for Cluster {
         block: BlockId,
         bytes: Bytes,
         refused: Option<TableEpoch>,
+        room: PutRoom,
     ) -> Result<Placed, ClientError> {
-        self.chunks.put(request, block, bytes, refused).await
+        self.chunks.put(request, block, bytes, refused, room).await
     }
 
     async fn get(

@@ -9,7 +9,8 @@ use crate::lease::CacheLimits;
 /// Bounds and sizes of a mount.
 #[derive(Clone, Debug)]
 pub struct MountSettings {
-    /// Bytes that are written but not committed, all files together; writers wait beyond it. Small
+    /// Bytes that are written but not committed, all files together, as far as the cluster grants them; writers
+    /// wait beyond it. Small
     /// enough that it drains within 2 s (P3).
     pub dirty_limit_bytes: u64,
     /// Data that nobody flushes is committed after this long.

@@ -11,7 +11,7 @@ use cairn_common::clock::SystemClock;
 use cairn_common::config::NodeConfig;
 use cairn_common::identity::{Identity, IdentityError};
 use cairn_common::telemetry::metric_names::{
-    MOUNT_CACHE_HITS, MOUNT_CACHE_MISSES, MOUNT_DIRTY_BYTES, MOUNT_LEASES, MOUNT_OPEN_FILES,
+    MOUNT_CACHE_HITS, MOUNT_CACHE_MISSES, MOUNT_DIRTY_BYTES, MOUNT_LEASES, MOUNT_OPEN_FILES, MOUNT_WRITE_GRANT_BYTES,
 };
 use cairn_common::transport::Transport;
 use cairn_common::transport::quic::{QuicError, QuicTransport};
@@ -74,6 +74,7 @@ async fn publish_metrics(filesystem: Weak<Filesystem>) {
     while let Some(filesystem) = filesystem.upgrade() {
         let (hits, misses) = filesystem.hits_and_misses();
         metrics::gauge!(MOUNT_DIRTY_BYTES).set(filesystem.dirty_bytes() as f64);
+        metrics::gauge!(MOUNT_WRITE_GRANT_BYTES).set(filesystem.granted_bytes() as f64);
         metrics::gauge!(MOUNT_OPEN_FILES).set(filesystem.open_handles() as f64);
         metrics::gauge!(MOUNT_LEASES).set(filesystem.leases_held() as f64);
         metrics::counter!(MOUNT_CACHE_HITS).absolute(hits);

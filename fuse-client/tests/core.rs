@@ -256,19 +256,19 @@ async fn lost_data_is_reported_once_by_each_handle() {
     let filesystem = mount(&cluster).await.filesystem;
     let (inode, first) = create(&filesystem, "full").await;
     let second = filesystem.open(caller(), inode, read_write()).await.unwrap();
-    cluster.full_puts.store(1, Ordering::SeqCst);
+    cluster.refused_puts.store(1, Ordering::SeqCst);
     write(&filesystem, first, 0, &[1; 10_000]).await;
-    // The flusher meets the full disk in the background.
+    // The flusher is refused in the background.
     let begun = std::time::Instant::now();
     while filesystem.dirty_bytes() > 0 {
         assert!(begun.elapsed() < Duration::from_secs(5), "the flusher does not run");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let full = |result: Result<(), ClientError>| matches!(result, Err(ClientError::NoSpace { .. }));
-    assert!(full(sync(&filesystem, first).await), "the first handle reports it");
+    let lost = |result: Result<(), ClientError>| matches!(result, Err(ClientError::Refused { .. }));
+    assert!(lost(sync(&filesystem, first).await), "the first handle reports it");
     assert!(sync(&filesystem, first).await.is_ok(), "once");
     let handle = filesystem.handle(second).unwrap();
-    assert!(full(filesystem.flush(RequestId::random(), &handle).await), "the second reports it at close");
+    assert!(lost(filesystem.flush(RequestId::random(), &handle).await), "the second reports it at close");
     assert!(sync(&filesystem, second).await.is_ok());
 }
 

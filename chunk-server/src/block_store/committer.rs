@@ -20,11 +20,15 @@ use super::journal::News;
 use super::prepared::PreparedBlock;
 use super::record::{HEADER_BYTES, RECORD_ALIGN, RecordHeader, record_bytes};
 use super::recovery::Recovered;
+use super::room::Room;
 use super::shared::Shared;
 use cairn_common::telemetry::metric_names;
 
 /// Space is reserved in steps of this, in bytes, so that segments are contiguous on the disk.
 const RESERVE_STEP_BYTES: u64 = 32 << 20;
+/// With no more free than this, in bytes, nothing is reserved: on a disk that is nearly full it would look
+/// as if the write reserve were in use.
+const ROOMY_BYTES: u64 = 8 * RESERVE_STEP_BYTES;
 /// Generation of every record until garbage collection raises it.
 const FIRST_GENERATION: u64 = 1;
 
@@ -37,6 +41,8 @@ pub(super) struct Committer {
     last_batch: u64,
     /// A segment was made and the folder not synced since.
     folder_is_dirty: bool,
+    /// There is enough room that some of it may be set aside for a segment.
+    is_roomy: bool,
 }
 
 /// The segment that grows.
@@ -76,6 +82,7 @@ impl Committer {
             last_segment: position.segment,
             last_batch: position.batch,
             folder_is_dirty: false,
+            is_roomy: false,
         })
     }
 
@@ -83,8 +90,9 @@ impl Committer {
     pub(super) fn commit(&mut self, jobs: &[&[PreparedBlock]]) -> Vec<Vec<PutOutcome>> {
         let mut writes: Vec<Write<'_>> = Vec::new();
         let mut first: HashMap<BlockId, usize> = HashMap::new();
-        let mut available = self.shared.available_bytes();
-        let mut place_of = |prepared| self.place(prepared, &mut writes, &mut first, &mut available);
+        let mut room = self.shared.room();
+        self.is_roomy = room.for_puts(false) > ROOMY_BYTES;
+        let mut place_of = |prepared| self.place(prepared, &mut writes, &mut first, &mut room);
         let places: Vec<Vec<Place>> = jobs.iter().map(|blocks| blocks.iter().map(&mut place_of).collect()).collect();
         let mut done = 0;
         while done < writes.len() && self.shared.health.failure().is_none() {
@@ -104,7 +112,7 @@ impl Committer {
         block: &'a PreparedBlock,
         writes: &mut Vec<Write<'a>>,
         first: &mut HashMap<BlockId, usize>,
-        available: &mut u64,
+        room: &mut Room,
     ) -> Place {
         if self.shared.health.failure().is_some() {
             return Place::Known(PutOutcome::NoDisk);
@@ -126,10 +134,10 @@ impl Committer {
             return Place::Known(PutOutcome::Durable);
         }
         let bytes = record_bytes(block.data().len() as u32);
-        if bytes > *available {
+        if bytes > room.for_puts(block.may_use_reserve()) {
             return Place::Known(PutOutcome::NoSpace);
         }
-        *available -= bytes;
+        room.take(bytes);
         first.insert(name, writes.len());
         writes.push(Write { block, heals: known.is_some(), outcome: PutOutcome::NoDisk });
         Place::Write(writes.len() - 1)
@@ -217,7 +225,9 @@ impl Committer {
             self.folder_is_dirty = true;
             self.active = Some(Active { segment, file, end: 0, reserved: 0 });
         }
-        if let Some(active) = self.active.as_mut().filter(|active| active.end + bytes > active.reserved) {
+        let is_roomy = self.is_roomy;
+        let wants = |active: &&mut Active| is_roomy && active.end + bytes > active.reserved;
+        if let Some(active) = self.active.as_mut().filter(wants) {
             let want = bytes.max(RESERVE_STEP_BYTES);
             let limit = self.shared.options.segment_bytes.saturating_sub(active.end).max(bytes);
             let step = want.min(limit);

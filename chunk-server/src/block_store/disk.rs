@@ -20,12 +20,14 @@ impl fmt::Display for SegmentId {
 }
 
 /// Size of the file system that a disk folder is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
     /// Its size in bytes.
     pub total_bytes: u64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+    /// The same for all folders of one file system, and for no others; 0: not known.
+    pub file_system: u64,
 }
 
 /// The segment files of one disk folder. Calls block on IO.

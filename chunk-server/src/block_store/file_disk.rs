@@ -14,6 +14,9 @@ use super::disk::{Disk, SegmentFile, SegmentId, Space};
 /// Most buffers in one pwritev (Linux IOV_MAX).
 const MAX_PIECES: usize = 1024;
 
+/// Names the running kernel.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// A folder that holds segment files, named by their number in 16 hexadecimal digits.
 #[derive(Debug)]
 pub struct FileDisk {
@@ -65,8 +68,21 @@ impl Disk for FileDisk {
 
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.folder)?;
-        Ok(Space { total_bytes: stat.f_blocks * stat.f_frsize, free_bytes: stat.f_bavail * stat.f_frsize })
+        Ok(Space {
+            total_bytes: stat.f_blocks * stat.f_frsize,
+            free_bytes: stat.f_bavail * stat.f_frsize,
+            file_system: file_system(rustix::fs::stat(&self.folder)?.st_dev),
+        })
     }
+}
+
+/// A device number means something within one running kernel only; servers in several containers have one.
+fn file_system(device: u64) -> u64 {
+    let Ok(boot) = std::fs::read(BOOT_ID) else { return 0 };
+    let hash = blake3::Hasher::new().update(&boot).update(&device.to_le_bytes()).finalize();
+    let mut number = [0; 8];
+    number.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_le_bytes(number)
 }
 
 /// An open segment file.

@@ -22,6 +22,7 @@ pub mod prepared;
 mod reader;
 pub mod record;
 pub mod recovery;
+mod room;
 pub mod scan;
 mod scrub;
 pub mod segments;

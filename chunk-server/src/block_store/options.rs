@@ -19,7 +19,8 @@ pub struct StoreOptions {
     pub segment_bytes: u64,
     /// Capacity in bytes; 0: the file system's size.
     pub capacity_bytes: u64,
-    /// Bytes of the file system that are left free. None: 1 % of the capacity, 64 MiB to 4 GiB.
+    /// Bytes that are kept for what mounts have acknowledged to programs already. None: 1 % of the capacity,
+    /// 64 MiB to 64 GiB, but no more than a quarter of it.
     pub reserve_bytes: Option<u64>,
     /// Bytes that the scrub reads in a second; 0: no scrub.
     pub scrub_bytes_per_second: u64,
@@ -43,8 +44,9 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Bytes to leave free on a disk of this capacity.
+    /// The write reserve of a disk of this capacity, in bytes.
     pub fn reserve(&self, capacity_bytes: u64) -> u64 {
-        self.reserve_bytes.unwrap_or_else(|| (capacity_bytes / 100).clamp(64 << 20, 4 << 30))
+        let usual = (capacity_bytes / 100).clamp(64 << 20, 64 << 30);
+        self.reserve_bytes.unwrap_or_else(|| usual.min(capacity_bytes / 4))
     }
 }

@@ -15,6 +15,7 @@ pub struct PreparedBlock {
     logical_bytes: u32,
     data: Bytes,
     tree: BlockTree,
+    may_use_reserve: bool,
 }
 
 impl PreparedBlock {
@@ -24,7 +25,18 @@ impl PreparedBlock {
             return None;
         }
         let tree = BlockTree::of(&data);
-        (tree.hash == block.hash).then_some(Self { block, encoding, logical_bytes, data, tree })
+        (tree.hash == block.hash).then_some(Self { block, encoding, logical_bytes, data, tree, may_use_reserve: false })
+    }
+
+    /// The same block; `may`: it may use the disk's write reserve, because a program was told that it is written.
+    pub fn using_reserve(mut self, may: bool) -> Self {
+        self.may_use_reserve = may;
+        self
+    }
+
+    /// Whether it may use the disk's write reserve.
+    pub fn may_use_reserve(&self) -> bool {
+        self.may_use_reserve
     }
 
     /// Its name.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cairn_common::block::BlockId;
 use cairn_common::ids::DiskUuid;
 
-use super::disk::Space;
 use super::health::Health;
 use super::index::{Change, Index};
 use super::index_entry::IndexEntry;
 use super::journal::{Journal, News};
 use super::options::StoreOptions;
+use super::room::Room;
 use super::segments::Segments;
 use cairn_common::telemetry::metric_names;
 
@@ -48,26 +48,13 @@ impl Shared {
         }
     }
 
-    /// Capacity and what of it may still be written, the reserve taken off. On an error 0 is free.
-    pub(super) fn space(&self) -> Space {
-        let Ok(disk) = self.segments.disk().space() else {
-            return Space { total_bytes: self.options.capacity_bytes, free_bytes: 0 };
-        };
+    /// What may still be written. On an error of the disk that is nothing.
+    pub(super) fn room(&self) -> Room {
         let used = self.used_bytes.load(Ordering::Relaxed);
-        let total = match self.options.capacity_bytes {
-            0 => disk.total_bytes,
-            limit => limit.min(disk.total_bytes),
-        };
-        let free = disk.free_bytes.saturating_sub(self.options.reserve(total));
-        let within_capacity = match self.options.capacity_bytes {
-            0 => u64::MAX,
-            limit => limit.saturating_sub(used),
-        };
-        Space { total_bytes: total, free_bytes: free.min(within_capacity) }
-    }
-
-    pub(super) fn available_bytes(&self) -> u64 {
-        self.space().free_bytes
+        match self.segments.disk().space() {
+            Ok(space) => Room::of(space, used, &self.options),
+            Err(_) => Room { total_bytes: self.options.capacity_bytes, ..Room::default() },
+        }
     }
 
     pub(super) fn add_used(&self, bytes: u64) {

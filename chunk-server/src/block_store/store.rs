@@ -54,8 +54,14 @@ pub enum StoreError {
 pub struct StoreReport {
     /// Capacity in bytes.
     pub capacity_bytes: u64,
-    /// Bytes that may still be written.
+    /// Bytes that may still be written, without the reserve.
     pub free_bytes: u64,
+    /// The write reserve.
+    pub reserve_bytes: u64,
+    /// Free bytes of all, the reserve among them.
+    pub room_bytes: u64,
+    /// The file system that it is on, see [`super::disk::Space`].
+    pub file_system: u64,
     /// Blocks on the disk, damaged ones included.
     pub blocks: u64,
     /// Damaged blocks.
@@ -167,11 +173,14 @@ impl DiskStore {
 
     /// Its state.
     pub fn report(&self) -> StoreReport {
-        let space = self.shared.space();
+        let room = self.shared.room();
         let Counters { blocks, damaged } = self.shared.index.counters();
         StoreReport {
-            capacity_bytes: space.total_bytes,
-            free_bytes: space.free_bytes,
+            capacity_bytes: room.total_bytes,
+            free_bytes: room.for_puts(false),
+            reserve_bytes: room.reserve_bytes,
+            room_bytes: room.free_bytes,
+            file_system: room.file_system,
             blocks,
             damaged_blocks: damaged,
             failure: self.failure().map(str::to_owned),

@@ -108,7 +108,8 @@ fn prepare(accepted: Vec<(usize, PutBlock, Bytes)>) -> Vec<(usize, DiskId, Optio
     accepted
         .into_iter()
         .map(|(index, put, data)| {
-            (index, put.disk, PreparedBlock::check(put.block, put.encoding, put.logical_bytes, data))
+            let block = PreparedBlock::check(put.block, put.encoding, put.logical_bytes, data);
+            (index, put.disk, block.map(|block| block.using_reserve(put.reserve)))
         })
         .collect()
 }

@@ -270,7 +270,7 @@ impl Disk for FaultyDisk {
         let state = self.state.lock();
         let used: u64 = state.files.values().map(|file| file.now.len() as u64).sum();
         let total_bytes = 1 << 40;
-        Ok(Space { total_bytes, free_bytes: state.free_bytes.unwrap_or(total_bytes - used) })
+        Ok(Space { total_bytes, free_bytes: state.free_bytes.unwrap_or(total_bytes - used), file_system: 0 })
     }
 }
 

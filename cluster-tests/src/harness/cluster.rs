@@ -13,6 +13,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::amnesia_host::AmnesiaHost;
 use super::process::{is_alive, kill, mounts_under, read_pid, wait_dead};
 use super::programs::program;
+use super::small_disks::SmallDisks;
 use super::status::Status;
 use super::wait::wait_for;
 
@@ -34,11 +35,13 @@ pub struct Shape {
     pub replicas: usize,
     /// Put the amnesia layer under the data folders of all servers.
     pub amnesia: bool,
+    /// Give each chunk server a file system of so many MiB of its own.
+    pub disk_mib: Option<u32>,
 }
 
 impl Shape {
     /// Three of everything.
-    pub const STANDARD: Self = Self { meta: 3, chunk: 3, replicas: 3, amnesia: false };
+    pub const STANDARD: Self = Self { meta: 3, chunk: 3, replicas: 3, amnesia: false, disk_mib: None };
 }
 
 /// A local cluster. Ended, and its files removed, when dropped.
@@ -48,6 +51,7 @@ pub struct DevCluster {
     shape: Shape,
     mounts: RefCell<Vec<PathBuf>>,
     amnesia: Option<AmnesiaHost>,
+    small_disks: Option<SmallDisks>,
 }
 
 /// A server that is started by one word to a process that waits for it.
@@ -77,11 +81,15 @@ impl DevCluster {
         let data = path.join("data");
         fs::create_dir_all(&data).expect("data folder");
         let mounts = RefCell::new(vec![path.join("mount1")]);
-        let mut cluster = Self { folder: Some(folder), data, shape, mounts, amnesia: None };
+        let mut cluster = Self { folder: Some(folder), data, shape, mounts, amnesia: None, small_disks: None };
         if shape.amnesia {
             let names = cluster.servers();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             cluster.amnesia = Some(AmnesiaHost::start(&cluster.data, &path.join("backing"), &names));
+        }
+        if let Some(mib) = shape.disk_mib {
+            let chunk: Vec<_> = cluster.servers().into_iter().filter(|name| name.starts_with("chunk")).collect();
+            cluster.small_disks = Some(SmallDisks::mount(&cluster.data, &chunk, mib));
         }
         cluster.up();
         cluster
@@ -288,6 +296,7 @@ impl DevCluster {
             }
         }
         self.amnesia = None;
+        self.small_disks = None;
         for point in mounts_under(&folder) {
             left.push(format!("mount {point}"));
             let _ = unmount(point.as_str(), UnmountFlags::DETACH);

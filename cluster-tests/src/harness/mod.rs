@@ -13,6 +13,7 @@ mod process;
 mod programs;
 mod seed;
 mod size;
+mod small_disks;
 mod status;
 mod wait;
 

@@ -11,6 +11,8 @@ pub struct Status {
     pub nodes: Vec<Node>,
     /// Blocks with a missing or damaged replica.
     pub under_replicated: Option<u64>,
+    /// The write reserve.
+    pub write_reserve: Option<WriteReserve>,
     /// Mounts.
     pub mounts: Vec<Mount>,
 }
@@ -39,6 +41,13 @@ pub struct Disk {
     pub blocks: u64,
     /// Blocks found damaged and not repaired yet.
     pub damaged_blocks: u64,
+}
+
+/// The write reserve.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct WriteReserve {
+    /// So many disks are full that mounts buffer nothing.
+    pub full: bool,
 }
 
 /// A mount.

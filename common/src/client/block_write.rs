@@ -25,6 +25,19 @@ use crate::transport::TransportError;
 /// First wait before another round, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// A put that finds no quorum, and a full disk, for so long is refused: the others are slow or gone, and a
+/// program is not to wait for them when a full disk is as much in its way.
+const FULL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which room of the disks a put may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutRoom {
+    /// All but the write reserve: the program can still be told that there is no space.
+    Free,
+    /// The write reserve, too: the bytes were acknowledged to a program, under a grant.
+    Reserve,
+}
+
 /// Where a block is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -40,6 +53,7 @@ struct Put<'a> {
     request: RequestId,
     block: BlockId,
     bytes: Bytes,
+    room: PutRoom,
     /// Disks that have it on stable storage: true under every later table, too.
     confirmed: BTreeSet<DiskId>,
     tried: Vec<String>,
@@ -57,20 +71,27 @@ enum Round {
 impl ChunkClient {
     /// Makes a block durable on a write quorum, by a table newer than `refused` if there is one: a
     /// commit of it was refused for being placed by that. Waits at most `call_timeout`.
+    ///
+    /// # Errors
+    /// `NoSpace` when full disks, alone or with servers that do not answer, leave no quorum; some disks
+    /// may have the block all the same, and no commit names it.
     pub async fn put(
         &self,
         request: RequestId,
         block: BlockId,
         bytes: Bytes,
         refused: Option<TableEpoch>,
+        room: PutRoom,
     ) -> Result<Placed, ClientError> {
         let waited = self.shared.settings.call_timeout;
-        let deadline = Instant::now() + waited;
+        let begun = Instant::now();
+        let deadline = begun + waited;
         let mut put = Put {
             shared: &self.shared,
             request,
             block,
             bytes,
+            room,
             confirmed: BTreeSet::new(),
             tried: Vec::new(),
             full_disks: 0,
@@ -93,7 +114,8 @@ impl ChunkClient {
                     Round::Quorum(missed) => return Ok(Placed { table: table.epoch, missed }),
                     Round::Failed { refresh } => {
                         let possible = row.write_set().len() - put.full_disks;
-                        if put.full_disks > 0 && possible <= row.current.len() / 2 {
+                        let impossible = possible <= row.current.len() / 2;
+                        if put.full_disks > 0 && (impossible || begun.elapsed() >= FULL_PATIENCE) {
                             return Err(ClientError::NoSpace { reason: put.tried.join("; ") });
                         }
                         refresh
@@ -150,6 +172,7 @@ impl Put<'_> {
                 block: self.block,
                 disk,
                 bytes: self.bytes.clone(),
+                reserve: self.room == PutRoom::Reserve,
                 outcome,
             };
             self.shared.puts.push(location.address, job);

@@ -20,6 +20,7 @@ use super::lease_clock::LeaseClock;
 use super::session_tasks;
 use super::slot_pool::{Slot, SlotPool};
 use super::table_cache::TableCache;
+use super::write_grant::WriteGrant;
 use crate::block::BlockId;
 use crate::clock::Clock;
 use crate::ids::{CommitSequence, DiskId, InodeId, LeaseGeneration, RequestId, SessionEpoch, SessionId, TableEpoch};
@@ -118,6 +119,7 @@ pub(super) struct Session {
     pub(super) epoch: SessionEpoch,
     pub(super) tables: TableCache,
     pub(super) leases: Arc<LeaseClock>,
+    pub(super) grant: Arc<WriteGrant>,
     /// Returns of leases so far.
     returns: AtomicU64,
     /// Ends the wait before the next keep-alive.
@@ -152,6 +154,7 @@ impl MetadataClient {
             epoch,
             tables: TableCache::default(),
             leases: Arc::new(LeaseClock::new(clock)),
+            grant: Arc::default(),
             returns: AtomicU64::new(0),
             renew_now: Notify::new(),
             table_fetch: tokio::sync::Mutex::new(()),
@@ -177,6 +180,11 @@ impl MetadataClient {
     /// How long this session may act on its leases.
     pub fn leases(&self) -> &Arc<LeaseClock> {
         &self.session.leases
+    }
+
+    /// What this session may acknowledge before it is committed.
+    pub fn write_grant(&self) -> &Arc<WriteGrant> {
+        &self.session.grant
     }
 
     /// Everything of earlier generations is dropped and leases of open files are reclaimed: the next

@@ -4,6 +4,7 @@
 pub mod block_read;
 pub mod block_write;
 mod channel;
+mod charge;
 pub mod chunk_client;
 pub mod error;
 pub mod leader_route;
@@ -14,9 +15,12 @@ pub mod server_health;
 pub mod session_tasks;
 pub mod slot_pool;
 pub mod table_cache;
+pub mod write_grant;
 
-pub use block_write::Placed;
+pub use block_write::{Placed, PutRoom};
+pub use charge::Charge;
 pub use chunk_client::{ChunkClient, ChunkClientSettings, TableSource, VerifiedRange};
 pub use error::ClientError;
 pub use lease_clock::{LeaseClock, LeaseTime};
 pub use metadata_client::{Answer, Changed, ClientEvent, MetadataClient, MetadataClientSettings, Reclaimed};
+pub use write_grant::WriteGrant;

@@ -37,6 +37,8 @@ pub struct PutJob {
     pub disk: DiskId,
     /// Its bytes.
     pub bytes: Bytes,
+    /// They may use the disk's write reserve.
+    pub reserve: bool,
     /// Where the outcome goes; dropped when nobody waits any more.
     pub outcome: oneshot::Sender<Result<PutOutcome, TransportError>>,
 }
@@ -104,6 +106,7 @@ impl PutQueues {
                 encoding: Encoding::Plain,
                 logical_bytes: job.bytes.len() as u32,
                 stored_bytes: job.bytes.len() as u32,
+                reserve: job.reserve,
             })
             .collect();
         let bytes: usize = batch.iter().map(|job| job.bytes.len()).sum();

@@ -1,5 +1,5 @@
-//! What runs beside the calls of a session: renewal of the session and its leases (which also tells of
-//! new leaders, servers and tables) and waiting for events. Both go on through failures and end with the session.
+//! What runs beside the calls of a session: renewal of the session, its leases and its part of the write
+//! reserve (which also tells of new leaders, servers and tables) and waiting for events. Both go on through failures and end with the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,11 +54,22 @@ async fn keep_alive(session: Arc<Session>, events: mpsc::UnboundedSender<ClientE
     loop {
         let sent = session.leases.now();
         let carried = session.leases.checked_in();
-        let message = MetadataRequest::KeepAlive { session: session.id, epoch: session.epoch, leases: carried };
+        let reserve = session.grant.report(sent);
+        let message =
+            MetadataRequest::KeepAlive { session: session.id, epoch: session.epoch, leases: carried, reserve };
         // Longer than a lease it is not worth waiting for: the next one counts from a later moment.
         let deadline = Instant::now() + limits::SHARED_LEASE;
         match session.call("renew the session", RequestId::random(), &message, deadline).await {
-            Ok(MetadataReply::KeptAlive { table, servers, leases, shared_lease_ms, exclusive_lease_ms, .. }) => {
+            Ok(MetadataReply::KeptAlive {
+                table,
+                servers,
+                leases,
+                shared_lease_ms,
+                exclusive_lease_ms,
+                reserve,
+                ..
+            }) => {
+                session.grant.answered(sent, reserve);
                 if leases == carried {
                     let (shared, exclusive) = (milliseconds(shared_lease_ms), milliseconds(exclusive_lease_ms));
                     session.leases.renewed(leases, sent, shared, exclusive);
@@ -82,6 +93,7 @@ async fn keep_alive(session: Arc<Session>, events: mpsc::UnboundedSender<ClientE
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = session.renew_now.notified() => {}
+            () = session.grant.wished() => {}
             // Perhaps a new leader, which lets changes wait until we have checked in.
             _ = route.changed() => {}
         }

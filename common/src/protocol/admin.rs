@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ChunkNodeId, ClusterId, Incarnation, InodeId, MetadataNodeId, SessionId, TableEpoch};
 use crate::protocol::chunk_control::DiskReport;
 use crate::protocol::locks::{HeldLock, LockRequest};
+use crate::protocol::write_reserve::ReserveStatus;
 
 /// A request of an administrator. Answered by [`AdminReply`] or a `ServiceError`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,8 @@ pub struct ClusterStatus {
     pub under_replicated_blocks: u64,
     /// The sessions.
     pub sessions: Vec<SessionStatus>,
+    /// The write reserve.
+    pub write_reserve: ReserveStatus,
     /// Feature level in force.
     pub feature_level: u32,
 }

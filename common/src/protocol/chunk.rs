@@ -65,6 +65,8 @@ pub struct PutBlock {
     pub logical_bytes: u32,
     /// Length of its bytes in the payload, 1 to `MAX_BLOCK_BYTES`.
     pub stored_bytes: u32,
+    /// The bytes were acknowledged to a program already: they may use the disk's write reserve.
+    pub reserve: bool,
 }
 
 /// A range of a block to read.
@@ -87,7 +89,7 @@ pub enum PutOutcome {
     Durable,
     /// The bytes do not hash to the name.
     HashMismatch,
-    /// The disk is full.
+    /// The disk is full: but for its write reserve, if the put may not use that.
     NoSpace,
     /// This server does not have the disk, or the disk failed.
     NoDisk,

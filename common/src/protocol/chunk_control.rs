@@ -53,8 +53,15 @@ pub struct DiskReport {
     pub disk: DiskId,
     /// Capacity in bytes.
     pub capacity_bytes: u64,
-    /// Free bytes.
+    /// Free bytes, without the reserve.
     pub free_bytes: u64,
+    /// Bytes kept for what mounts have acknowledged to programs (`protocol::write_reserve`).
+    pub reserve_bytes: u64,
+    /// Free bytes of all, the reserve among them: with fewer than `reserve_bytes` the disk is full.
+    pub room_bytes: u64,
+    /// The file system that the disk's folder is on: disks with the same number share one reserve. 0: not
+    /// known, taken for its own.
+    pub file_system: u64,
     /// Blocks that it holds.
     pub blocks: u64,
     /// Blocks found damaged and not repaired yet.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::lease_grant::{ChangeEffects, LeaseGrant};
 pub use super::xattr_presence::XattrPresence;
 use crate::block::BlockId;
 use crate::clock::Timestamp;
@@ -18,6 +19,7 @@ use crate::partition_table::PartitionTable;
 use crate::posix_acl::AclKind;
 use crate::protocol::FsError;
 use crate::protocol::locks::{HeldLock, LockOwner, LockRange, LockRequest, LockWait};
+use crate::protocol::write_reserve::{ReserveReport, ReserveShare};
 
 /// A request of a mount. Answered by [`MetadataReply`] or a `ServiceError`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub enum MetadataRequest {
         /// Generation of the shared leases that the mount holds. The leader's own generation in it
         /// says: what earlier ones granted is dropped, and leases of open files are reclaimed.
         leases: LeaseGeneration,
+        /// Its part of the write reserve.
+        reserve: ReserveReport,
     },
     /// Ends a session; its open files are released. Answer: `Done`.
     CloseSession {
@@ -720,29 +724,6 @@ pub enum SessionEvent {
     },
 }
 
-/// Shared leases that came with an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseGrant {
-    /// Their generation: worth nothing if the mount has another.
-    pub generation: LeaseGeneration,
-    /// Inodes that the answer tells about (the one asked about, and those in it) and that are *not*
-    /// leased; all others are.
-    pub refused: Vec<InodeId>,
-}
-
-/// What a change did, for the sender's caches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeEffects {
-    /// State that `held` shows: everything up to this commit.
-    pub sequence: CommitSequence,
-    /// All inodes whose records the change wrote or removed.
-    pub changed: Vec<InodeId>,
-    /// Attributes, as of `sequence`, of those of them that the session holds a shared lease on now.
-    pub held: Vec<Attributes>,
-    /// The generation of these leases.
-    pub generation: LeaseGeneration,
-}
-
 /// Answer to a [`MetadataRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MetadataReply {
@@ -774,6 +755,8 @@ pub enum MetadataReply {
         shared_lease_ms: u32,
         /// Exclusive ones: the mount acts on them no longer than this after it was sent.
         exclusive_lease_ms: u32,
+        /// The mount's part of the write reserve from now on; None: what it has stays.
+        reserve: Option<ReserveShare>,
     },
     /// Result of a change.
     Mutated {

@@ -6,8 +6,10 @@ pub mod admin;
 pub mod chunk;
 pub mod chunk_control;
 pub mod errors;
+mod lease_grant;
 pub mod locks;
 pub mod metadata;
+pub mod write_reserve;
 mod xattr_presence;
 
 pub use errors::{FsError, ServiceError};

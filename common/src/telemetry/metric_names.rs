@@ -57,6 +57,9 @@ metrics! {
     LEASE_RECALL_SECONDS = "cairn_lease_recall_seconds", Histogram, Seconds, "Time from a recall to the mount's answer.";
     LEASE_GIVEN_UP = "cairn_lease_given_up_total", Counter, Count, "Times that a mount's shared leases were taken for void because it did not answer.";
     LEASE_EVICTIONS = "cairn_lease_evictions_total", Counter, Count, "Sessions that were ended against their will.";
+    WRITE_RESERVE_BUDGET_BYTES = "cairn_write_reserve_budget_bytes", Gauge, Bytes, "What all mounts together may acknowledge before it is committed; 0: the disks are full.";
+    WRITE_RESERVE_GRANTED_BYTES = "cairn_write_reserve_granted_bytes", Gauge, Bytes, "What of it mounts have, or may believe to have.";
+    WRITE_RESERVE_FULL_MOUNTS = "cairn_write_reserve_full_mounts", Gauge, Count, "Mounts that have met full disks and buffer nothing.";
     CLOCK_SKEW_SECONDS = "cairn_clock_skew_seconds", Gauge, Seconds, "Wall clock of a peer minus this one's, by peer.";
 
     CHUNK_PUTS = "cairn_chunk_puts_total", Counter, Count, "Blocks put, by outcome (stored, present, refused).";
@@ -76,6 +79,7 @@ metrics! {
     MOUNT_OPERATIONS = "cairn_mount_operations_total", Counter, Count, "FUSE requests, by operation and outcome (ok, error).";
     MOUNT_OPERATION_SECONDS = "cairn_mount_operation_seconds", Histogram, Seconds, "Time of a FUSE request, by operation.";
     MOUNT_DIRTY_BYTES = "cairn_mount_dirty_bytes", Gauge, Bytes, "Written by programs, not yet stored in the cluster.";
+    MOUNT_WRITE_GRANT_BYTES = "cairn_mount_write_grant_bytes", Gauge, Bytes, "What this mount may acknowledge before it is committed.";
     MOUNT_PUT_BYTES = "cairn_mount_put_bytes_total", Counter, Bytes, "Block bytes sent to chunk servers, every replica counted.";
     MOUNT_GET_BYTES = "cairn_mount_get_bytes_total", Counter, Bytes, "Block bytes received from chunk servers.";
     MOUNT_FAILOVERS = "cairn_mount_failovers_total", Counter, Count, "Requests repeated at another server, by kind (metadata, chunk).";

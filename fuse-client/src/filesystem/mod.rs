@@ -22,7 +22,7 @@ pub mod xattrs;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cairn_common::client::{ClientError, ClientEvent};
+use cairn_common::client::{ClientError, ClientEvent, WriteGrant};
 use cairn_common::ids::{InodeId, LeaseGeneration, RequestId};
 use cairn_common::protocol::metadata::Attributes;
 use parking_lot::{Mutex, RwLock};
@@ -41,7 +41,6 @@ use crate::open_files::{FileHandle, HandleTable, OpenFiles, releaser};
 use crate::read_path::block_reader::BlockReader;
 use crate::recent_recalls::RecentRecalls;
 use crate::settings::MountSettings;
-use crate::write_path::dirty_budget::DirtyBudget;
 use crate::write_path::flusher;
 
 /// Who calls, and the id that follows the call through every server.
@@ -68,7 +67,7 @@ pub struct Filesystem {
     pub(crate) directories: HandleTable<DirectoryHandle>,
     pub(crate) departed: Departed,
     pub(crate) access_times: AccessTimes,
-    pub(crate) budget: DirtyBudget,
+    pub(crate) grant: Arc<WriteGrant>,
     pub(crate) uploads: Semaphore,
     pub(crate) blocks: Arc<BlockReader>,
     pub(crate) leases: Arc<LeaseBook>,
@@ -91,13 +90,14 @@ impl Filesystem {
         events: UnboundedReceiver<ClientEvent>,
     ) -> Arc<Self> {
         let leases = Arc::new(LeaseBook::new(backend.leases(), settings.cache));
+        backend.write_grant().set_limit(settings.dirty_limit_bytes);
         let filesystem = Arc::new(Self {
             files: Arc::new(OpenFiles::new(leases.clone())),
             handles: HandleTable::default(),
             directories: HandleTable::default(),
             departed: Departed::default(),
             access_times: AccessTimes::default(),
-            budget: DirtyBudget::new(settings.dirty_limit_bytes),
+            grant: backend.write_grant(),
             uploads: Semaphore::new(settings.uploads_at_once),
             blocks: BlockReader::new(backend.clone(), settings.block_cache_bytes),
             runtime: Handle::current(),
@@ -144,7 +144,12 @@ impl Filesystem {
 
     /// Bytes that are written but not committed.
     pub fn dirty_bytes(&self) -> u64 {
-        self.budget.used()
+        self.files.dirty_files().iter().map(|file| file.lock().dirty.bytes()).sum()
+    }
+
+    /// Bytes that may be written and not committed.
+    pub fn granted_bytes(&self) -> u64 {
+        self.grant.granted()
     }
 
     /// An open file.

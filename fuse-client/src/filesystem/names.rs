@@ -88,10 +88,8 @@ impl Filesystem {
             if !inner.exclusive.is_unseen(&self.leases.time()) {
                 return;
             }
-            let bytes = inner.dirty.bytes();
             inner.dirty.clear();
             inner.pending_times = None;
-            self.budget.changed(bytes, 0);
         }
         self.files.unmark_if_clean(&file);
     }

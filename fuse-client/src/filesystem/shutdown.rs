@@ -34,6 +34,6 @@ impl Filesystem {
         if let Ok(Err(error)) = tokio::time::timeout(left, self.backend.close(left)).await {
             tracing::warn!(%error, "the session could not be closed; the cluster ends it by itself");
         }
-        self.budget.used()
+        self.dirty_bytes()
     }
 }

@@ -6,6 +6,6 @@ pub mod handles;
 pub mod pin;
 pub mod releaser;
 
-pub use file_state::FileState;
+pub use file_state::{FileInner, FileState};
 pub use handles::{FileHandle, HandleTable, KernelPages};
 pub use pin::{OpenFiles, Pin};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use cairn_common::client::ClientError;
 use cairn_common::extent::{Extent, NewExtent};
-use cairn_common::ids::RequestId;
+use cairn_common::ids::{DataVersion, RequestId};
 use cairn_common::limits::{INLINE_MAX_BYTES, MAX_EXTENTS_PER_MESSAGE};
 use cairn_common::protocol::FsError;
-use cairn_common::protocol::metadata::{AttributeChanges, Mutation, MutationResult, TimeChange};
+use cairn_common::protocol::metadata::{AttributeChanges, Attributes, Mutation, MutationResult, TimeChange};
 use futures::future::try_join_all;
 
 use super::dirty_map::Committing;
@@ -17,7 +17,7 @@ use super::upload::Upload;
 use crate::backend::unexpected;
 use crate::filesystem::Filesystem;
 use crate::lease::EXTENTS_MAX;
-use crate::open_files::FileState;
+use crate::open_files::{FileInner, FileState};
 
 /// Larger blocks are not kept for readers when they are written: whoever streams does not read again soon.
 const REMEMBERED_BLOCK_BYTES: usize = 256 << 10;
@@ -84,8 +84,11 @@ impl Filesystem {
         };
         match result {
             Ok(()) => {}
-            Err(ClientError::TimedOut { .. }) => {
+            Err(ref error @ (ClientError::TimedOut { .. } | ClientError::NoSpace { .. })) => {
                 // Nothing is lost: the bytes stay here and are tried again.
+                if matches!(error, ClientError::NoSpace { .. }) {
+                    self.grant.mark_full(self.leases.time().now);
+                }
                 let mut inner = file.lock();
                 inner.dirty_since.get_or_insert_with(std::time::Instant::now);
             }
@@ -161,20 +164,29 @@ impl Filesystem {
         };
         {
             let mut inner = file.lock();
-            let before = inner.dirty.bytes();
             inner.dirty.committed(parts);
-            let after = attributes.data_version;
-            // Versions are counted: it was made of what was known, and nothing came in between.
-            if let Some(base) = base.filter(|base| base.0 + 1 == after.0) {
-                inner.extents.committed(base, after, written);
-                let all = inner.extents.all(after, EXTENTS_MAX);
-                self.leases.lock().wrote(file.inode, base, after, all);
-            }
-            inner.merge(attributes);
-            self.budget.changed(before, inner.dirty.bytes());
+            self.learn(&mut inner, base, written, attributes);
         }
         self.files.unmark_if_clean(file);
         Ok(())
+    }
+
+    /// What an own commit of these extents, made when `base` was known, says about a file.
+    pub(crate) fn learn(
+        &self,
+        inner: &mut FileInner,
+        base: Option<DataVersion>,
+        written: Vec<Extent>,
+        attributes: Attributes,
+    ) {
+        let after = attributes.data_version;
+        // Versions are counted: it was made of what was known, and nothing came in between.
+        if let Some(base) = base.filter(|base| base.0 + 1 == after.0) {
+            inner.extents.committed(base, after, written);
+            let all = inner.extents.all(after, EXTENTS_MAX);
+            self.leases.lock().wrote(attributes.inode, base, after, all);
+        }
+        inner.merge(attributes);
     }
 
     /// Sends the times that a program has set, behind the bytes, whose commit sets some, too.
@@ -217,7 +229,6 @@ impl Filesystem {
             inner.dirty_since = None;
             inner.record_failure(error.clone());
             self.leases.lock().lost_bytes(file.inode);
-            self.budget.changed(lost, 0);
             lost
         };
         self.files.unmark_if_clean(file);

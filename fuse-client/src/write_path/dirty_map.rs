@@ -1,11 +1,13 @@
 //! The bytes of one file that are written but not committed, by byte: a byte that nobody wrote here
 //! is never sent, so two mounts that write different bytes of one page do not overwrite each other.
-//! Segments never cross a multiple of [`MAX_BLOCK_BYTES`]. Pure: no IO, no clock, no tasks.
+//! Segments never cross a multiple of [`MAX_BLOCK_BYTES`]. Every byte is charged to the mount's grant, here or by
+//! its upload. No IO, no clock, no tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use cairn_common::client::Charge;
 use cairn_common::extent::NewExtent;
 use cairn_common::limits::MAX_BLOCK_BYTES;
 
@@ -17,11 +19,20 @@ const PACK_BELOW_BYTES: u64 = 256 << 10;
 /// A write this long at the start of a window will likely fill it: room for all of it is made at once.
 const LIKELY_FULL_BYTES: usize = 128 << 10;
 
+/// What is charged for a segment besides its bytes: about what a record on a disk, and its place in the
+/// index, takes.
+const SEGMENT_COST: u64 = 512;
+
 /// Dirty bytes of a file; the newest write of a byte wins.
 #[derive(Debug, Default)]
 pub struct DirtyMap {
     segments: BTreeMap<u64, Segment>,
     bytes: u64,
+    /// Open segments, and the bytes in them.
+    open_segments: u64,
+    open_bytes: u64,
+    /// For these; uploads have their own.
+    charge: Charge,
 }
 
 #[derive(Debug)]
@@ -93,8 +104,16 @@ impl DirtyMap {
         self.segments.last_key_value().map(|(start, segment)| start + segment.len())
     }
 
-    /// Takes bytes in.
-    pub fn write(&mut self, mut offset: u64, mut data: &[u8]) {
+    /// What must be charged before `bytes` bytes are written somewhere. What of it turns out not to be needed is
+    /// given back.
+    pub fn cost(bytes: usize) -> u64 {
+        let bytes = bytes as u64;
+        bytes + (bytes / WINDOW + 2) * SEGMENT_COST
+    }
+
+    /// Takes bytes in, for which at least [`Self::cost`] is charged.
+    pub fn write(&mut self, mut offset: u64, mut data: &[u8], charge: Charge) {
+        self.charge.absorb(charge);
         while !data.is_empty() {
             let room = (WINDOW - offset % WINDOW) as usize;
             let (piece, rest) = data.split_at(room.min(data.len()));
@@ -102,6 +121,12 @@ impl DirtyMap {
             offset += piece.len() as u64;
             data = rest;
         }
+        self.give_back();
+    }
+
+    /// Gives back what is charged for more than is open.
+    fn give_back(&mut self) {
+        self.charge.cut_to(self.open_bytes + self.open_segments * SEGMENT_COST);
     }
 
     fn write_in_window(&mut self, offset: u64, data: &[u8]) {
@@ -111,7 +136,7 @@ impl DirtyMap {
             (joins && matches!(segment, Segment::Open(_))).then_some(*start)
         });
         if let Some(start) = touching
-            && let Some(Segment::Open(mut bytes)) = self.segments.remove(&start)
+            && let Some(Segment::Open(mut bytes)) = self.remove(start)
         {
             let at = (offset - start) as usize;
             let over = data.len().min(bytes.len() - at);
@@ -119,17 +144,15 @@ impl DirtyMap {
             if over < data.len() {
                 self.cut(start + bytes.len() as u64, end);
                 bytes.extend_from_slice(&data[over..]);
-                self.bytes += (data.len() - over) as u64;
             }
-            self.segments.insert(start, Segment::Open(bytes));
+            self.insert(start, Segment::Open(bytes));
             return;
         }
         self.cut(offset, end);
         let likely_full = offset.is_multiple_of(WINDOW) && data.len() >= LIKELY_FULL_BYTES;
         let mut bytes = BytesMut::with_capacity(if likely_full { MAX_BLOCK_BYTES } else { data.len() });
         bytes.extend_from_slice(data);
-        self.bytes += data.len() as u64;
-        self.segments.insert(offset, Segment::Open(bytes));
+        self.insert(offset, Segment::Open(bytes));
     }
 
     /// Removes the bytes `[from, to)`.
@@ -139,8 +162,7 @@ impl DirtyMap {
         let starts: Vec<u64> =
             first.into_iter().chain(self.segments.range(from..to.max(from)).map(|(start, _)| *start)).collect();
         for start in starts {
-            let Some(mut segment) = self.segments.remove(&start) else { continue };
-            self.bytes -= segment.len();
+            let Some(mut segment) = self.remove(start) else { continue };
             let end = start + segment.len();
             if start < from {
                 self.insert(start, segment.split_front(from - start));
@@ -154,7 +176,21 @@ impl DirtyMap {
 
     fn insert(&mut self, start: u64, segment: Segment) {
         self.bytes += segment.len();
+        if matches!(segment, Segment::Open(_)) {
+            self.open_segments += 1;
+            self.open_bytes += segment.len();
+        }
         self.segments.insert(start, segment);
+    }
+
+    fn remove(&mut self, start: u64) -> Option<Segment> {
+        let segment = self.segments.remove(&start)?;
+        self.bytes -= segment.len();
+        if matches!(segment, Segment::Open(_)) {
+            self.open_segments -= 1;
+            self.open_bytes -= segment.len();
+        }
+        Some(segment)
     }
 
     /// Forgets everything.
@@ -178,14 +214,10 @@ impl DirtyMap {
     /// Turns the window at `offset` into an upload if it is full and still open.
     pub fn freeze_full_window(&mut self, offset: u64) -> Option<Arc<Upload>> {
         let start = offset / WINDOW * WINDOW;
-        let segment = self.segments.get_mut(&start)?;
-        let Segment::Open(bytes) = segment else { return None };
-        if bytes.len() != MAX_BLOCK_BYTES {
-            return None;
-        }
-        let bytes = std::mem::take(bytes).freeze();
-        let upload = Upload::new(bytes.clone(), false);
-        *segment = Segment::Frozen { bytes, block_offset: 0, upload: upload.clone() };
+        let is_full = matches!(self.segments.get(&start), Some(Segment::Open(bytes)) if bytes.len() == MAX_BLOCK_BYTES);
+        let Some(Segment::Open(bytes)) = is_full.then(|| self.remove(start)).flatten() else { return None };
+        let upload = self.freeze(start, bytes.freeze(), false);
+        self.give_back();
         Some(upload)
     }
 
@@ -207,6 +239,7 @@ impl DirtyMap {
             pack.push((start, bytes));
         }
         self.freeze_packed(pack);
+        self.give_back();
     }
 
     /// Takes the open segments out, neighbours within a window joined.
@@ -219,8 +252,7 @@ impl DirtyMap {
             .collect();
         let mut runs: Vec<(u64, BytesMut)> = Vec::new();
         for start in open {
-            let Some(Segment::Open(bytes)) = self.segments.remove(&start) else { continue };
-            self.bytes -= bytes.len() as u64;
+            let Some(Segment::Open(bytes)) = self.remove(start) else { continue };
             match runs.last_mut() {
                 Some((run, joined)) if *run + joined.len() as u64 == start && *run / WINDOW == start / WINDOW => {
                     joined.extend_from_slice(&bytes);
@@ -231,9 +263,16 @@ impl DirtyMap {
         runs
     }
 
-    fn freeze(&mut self, start: u64, bytes: Bytes, inline: bool) {
-        let upload = Upload::new(bytes.clone(), inline);
-        self.insert(start, Segment::Frozen { bytes, block_offset: 0, upload });
+    fn freeze(&mut self, start: u64, bytes: Bytes, inline: bool) -> Arc<Upload> {
+        let upload = self.upload(bytes.clone(), inline);
+        self.insert(start, Segment::Frozen { bytes, block_offset: 0, upload: upload.clone() });
+        upload
+    }
+
+    /// An upload of bytes that were open, with what is charged for them.
+    fn upload(&mut self, bytes: Bytes, inline: bool) -> Arc<Upload> {
+        let charge = self.charge.split(bytes.len() as u64 + SEGMENT_COST);
+        Upload::new(bytes, inline, charge)
     }
 
     fn freeze_packed(&mut self, mut pack: Vec<(u64, BytesMut)>) {
@@ -248,7 +287,7 @@ impl DirtyMap {
             block.extend_from_slice(bytes);
         }
         let block = block.freeze();
-        let upload = Upload::new(block.clone(), false);
+        let upload = self.upload(block.clone(), false);
         let mut at = 0;
         for (start, bytes) in pack {
             let slice = block.slice(at..at + bytes.len());
@@ -325,9 +364,7 @@ impl DirtyMap {
                 .map(|(start, _)| *start)
                 .collect();
             for start in starts {
-                if let Some(segment) = self.segments.remove(&start) {
-                    self.bytes -= segment.len();
-                }
+                self.remove(start);
             }
         }
     }
@@ -335,9 +372,29 @@ impl DirtyMap {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use cairn_common::client::WriteGrant;
+    use cairn_common::protocol::write_reserve::ReserveShare;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn ample() -> Arc<WriteGrant> {
+        let grant = Arc::new(WriteGrant::default());
+        grant.answered(Duration::ZERO, Some(ReserveShare { granted: 1 << 40, full: false }));
+        grant
+    }
+
+    fn write_charged(map: &mut DirtyMap, offset: u64, data: &[u8]) {
+        let charge = GRANT.with(|grant| grant.try_charge(DirtyMap::cost(data.len())));
+        map.write(offset, data, charge.expect("ample"));
+    }
+
+    thread_local! {
+        /// Of the test that runs on the thread.
+        static GRANT: Arc<WriteGrant> = ample();
+    }
 
     const MODEL_BYTES: usize = 10 << 20;
 
@@ -374,7 +431,7 @@ mod tests {
     }
 
     fn write(map: &mut DirtyMap, model: &mut [u8], (offset, length, byte): (u64, usize, u8)) {
-        map.write(offset, &vec![byte; length]);
+        write_charged(map, offset, &vec![byte; length]);
         model[offset as usize..offset as usize + length].fill(byte);
     }
 
@@ -417,6 +474,11 @@ mod tests {
                         map.committed(&parts);
                     }
                 }
+                let charged = GRANT.with(|grant| grant.used());
+                let uploads: u64 = map.uploads().iter().map(|upload| upload.charged()).sum();
+                let open: u64 = map.open_bytes + map.open_segments * SEGMENT_COST;
+                prop_assert!(charged == uploads + open, "{charged} charged for {uploads} and {open}");
+                prop_assert!(charged >= map.bytes());
                 prop_assert_eq!(map.bytes() as usize, dirty.iter().filter(|byte| **byte != 0).count());
                 let mut found = vec![0u8; MODEL_BYTES];
                 for (offset, bytes) in map.snapshot(0, MODEL_BYTES as u64) {
@@ -431,9 +493,9 @@ mod tests {
     #[test]
     fn nothing_behind_bytes_that_are_not_stored_is_committed() {
         let mut map = DirtyMap::default();
-        map.write(100, b"first");
+        write_charged(&mut map, 100, b"first");
         map.freeze_all(true);
-        map.write(0, b"before it");
+        write_charged(&mut map, 0, b"before it");
         assert!(map.committable(10).0.is_empty(), "its size would show a hole where bytes were written");
         map.freeze_all(true);
         assert_eq!(map.committable(10).0.len(), 2);
@@ -443,10 +505,10 @@ mod tests {
     #[test]
     fn a_flush_owes_what_is_written_again_meanwhile() {
         let mut map = DirtyMap::default();
-        map.write(1000, &[1; 1000]);
+        write_charged(&mut map, 1000, &[1; 1000]);
         map.freeze_all(true);
         let owed = map.frozen();
-        map.write(500, &[2; 600]);
+        write_charged(&mut map, 500, &[2; 600]);
         assert!(map.committable(10).0.is_empty(), "the first dirty byte is open");
         let extents: Vec<_> = owed.iter().filter_map(Committing::extent).collect();
         let named: Vec<_> = extents.iter().map(|new| (new.extent.offset, new.extent.length)).collect();

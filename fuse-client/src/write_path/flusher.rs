@@ -1,5 +1,5 @@
 //! Commits data that no program flushes: what is older than the flush interval, and more when the
-//! dirty budget presses. Starts the upload of full blocks while the program still writes.
+//! grant presses. Starts the upload of full blocks while the program still writes.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub async fn run(filesystem: Weak<Filesystem>) {
     loop {
         {
             let Some(filesystem) = filesystem.upgrade() else { return };
-            let pressed = tokio::time::timeout(TICK, filesystem.budget.pressure()).await.is_ok();
+            let pressed = tokio::time::timeout(TICK, filesystem.grant.pressure()).await.is_ok();
             let interval = filesystem.settings.flush_interval;
             for file in filesystem.files.dirty_files() {
                 let (old, stored) = {
@@ -31,7 +31,7 @@ pub async fn run(filesystem: Weak<Filesystem>) {
                     filesystem.flush_in_background(file, Scope::All);
                 } else if stored >= filesystem.settings.commit_batch_bytes || (pressed && stored > 0) {
                     filesystem.flush_in_background(file, Scope::Stored);
-                } else if pressed && filesystem.budget.is_pressed() && no_upload_under_way(&file) {
+                } else if pressed && filesystem.grant.is_pressed() && no_upload_under_way(&file) {
                     filesystem.flush_in_background(file, Scope::All);
                 }
             }
@@ -68,7 +68,7 @@ impl Filesystem {
                     Scope::Stored => filesystem.commit_stored(request, &file).await,
                 }
             };
-            if let Err(error @ ClientError::TimedOut { .. }) = result {
+            if let Err(error @ (ClientError::TimedOut { .. } | ClientError::NoSpace { .. })) = result {
                 tracing::warn!(%request, inode = %file.inode, %error, "written data is not committed yet, it is kept and tried again");
             }
             file.lock().flushing = false;
@@ -90,7 +90,7 @@ impl Filesystem {
                 return;
             }
             let stored = file.lock().dirty.stored_prefix_bytes();
-            if stored >= filesystem.settings.commit_batch_bytes || (stored > 0 && filesystem.budget.is_pressed()) {
+            if stored >= filesystem.settings.commit_batch_bytes || (stored > 0 && filesystem.grant.is_pressed()) {
                 filesystem.flush_in_background(file, Scope::Stored);
             }
         });

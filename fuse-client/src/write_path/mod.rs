@@ -4,7 +4,6 @@
 //! the commit was answered.
 
 pub mod commit;
-pub mod dirty_budget;
 pub mod dirty_map;
 pub mod flusher;
 pub mod upload;

@@ -1,13 +1,15 @@
-//! A run of dirty bytes that became a block: put once, again only after a failure, or when its owners
-//! have changed before it was committed.
+//! A run of bytes that became a block: put once, again only after a failure, or when its owners have changed
+//! before it was committed. What was acknowledged to a program is charged, and finds room on full disks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
-use cairn_common::client::{ClientError, Placed};
+use cairn_common::client::{Charge, ClientError, Placed, PutRoom};
 use cairn_common::extent::{BlockReference, Extent, ExtentContent, NewExtent};
 use cairn_common::ids::{PoolId, RequestId, TableEpoch};
+use cairn_common::limits::CALL_TIMEOUT;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -16,12 +18,17 @@ use crate::backend::Backend;
 /// Blocks above this length, in bytes, are hashed on the blocking pool: about 0.1 ms.
 const HASH_INLINE_BYTES: usize = 256 << 10;
 
+/// How often a session that was cut off is looked at again.
+const CUT_OFF_TICK: Duration = Duration::from_millis(50);
+
 /// Bytes that do not change any more, on their way into the cluster.
 #[derive(Debug)]
 pub struct Upload {
     bytes: Bytes,
     /// The bytes travel in the commit itself; no chunk server sees them.
     inline: bool,
+    /// Given back when nothing can put these bytes any more, also when newer ones have taken their place.
+    charge: Charge,
     state: Mutex<State>,
 }
 
@@ -39,9 +46,15 @@ struct Stored {
 }
 
 impl Upload {
-    /// Bytes to be put, or (`inline`) to be committed as they are.
-    pub fn new(bytes: Bytes, inline: bool) -> Arc<Self> {
-        Arc::new(Self { bytes, inline, state: Mutex::default() })
+    /// Bytes to be put, or (`inline`) to be committed as they are. With a charge they were acknowledged to a
+    /// program already.
+    pub fn new(bytes: Bytes, inline: bool, charge: Charge) -> Arc<Self> {
+        Arc::new(Self { bytes, inline, charge, state: Mutex::default() })
+    }
+
+    /// Bytes charged for it; none if no program was told that it is written.
+    pub fn charged(&self) -> u64 {
+        self.charge.bytes()
     }
 
     /// Length in bytes.
@@ -60,6 +73,10 @@ impl Upload {
     }
 
     /// Makes the block durable on a write quorum, once; several callers share the work.
+    ///
+    /// # Errors
+    /// `NoSpace` of bytes without a charge says that nothing was changed. With one it says that the write
+    /// reserve is used up, which only others than mounts can have done.
     pub async fn store(&self, backend: &dyn Backend, slots: &Semaphore, request: RequestId) -> Result<(), ClientError> {
         if self.inline {
             return Ok(());
@@ -73,10 +90,37 @@ impl Upload {
             let _slot = slots.acquire().await.ok();
             let hash = hash(self.bytes.clone()).await?;
             let block = BlockId { pool: PoolId::DEFAULT, hash };
-            let placed = backend.put(request, block, self.bytes.clone(), refused).await?;
+            let placed = self.put(backend, request, block, refused).await?;
             Ok(Stored { block, placed })
         };
         stored.get_or_try_init(put).await.map(|_| ())
+    }
+
+    async fn put(
+        &self,
+        backend: &dyn Backend,
+        request: RequestId,
+        block: BlockId,
+        refused: Option<TableEpoch>,
+    ) -> Result<Placed, ClientError> {
+        let put = |room| backend.put(request, block, self.bytes.clone(), refused, room);
+        if self.charged() == 0 {
+            return put(PutRoom::Free).await;
+        }
+        let grant = backend.write_grant();
+        if !grant.is_full() {
+            match put(PutRoom::Free).await {
+                Err(ClientError::NoSpace { reason }) => {
+                    // Before any of the reserve is used: from here on nothing is added to what may need it.
+                    if grant.mark_full(backend.leases().now()) {
+                        tracing::warn!(%request, reason, "the disks are full: writes are not buffered any more");
+                    }
+                }
+                other => return other,
+            }
+        }
+        until_renewed(backend).await?;
+        put(PutRoom::Reserve).await
     }
 
     /// The block, once it is durable.
@@ -108,6 +152,24 @@ impl Upload {
         let extent = Extent { offset, length, content: ExtentContent::Block(reference) };
         Some(NewExtent { extent, missed: stored.placed.missed.clone(), table: stored.placed.table })
     }
+}
+
+/// Waits until the session is known to live: when it is over, its part of the reserve is others'.
+async fn until_renewed(backend: &dyn Backend) -> Result<(), ClientError> {
+    let leases = backend.leases();
+    let begun = leases.now();
+    while !leases.read().exclusive_valid() {
+        if backend.is_fenced() {
+            return Err(ClientError::SessionFenced { session: backend.session() });
+        }
+        let waited = leases.now().saturating_sub(begun);
+        if waited >= CALL_TIMEOUT {
+            let tried = "the disks are full, and no leader renews the session".into();
+            return Err(ClientError::TimedOut { what: "put a block", waited, tried });
+        }
+        tokio::time::sleep(CUT_OFF_TICK).await;
+    }
+    Ok(())
 }
 
 async fn hash(bytes: Bytes) -> Result<BlockHash, ClientError> {

@@ -18,6 +18,7 @@ use cairn_common::protocol::locks::LockWait;
 use cairn_common::protocol::metadata::{
     Attributes, ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, SessionEvent,
 };
+use cairn_common::protocol::write_reserve::{ReserveReport, ReserveShare};
 use cairn_common::transport::{Answer, Call, Transport, TransportError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -36,8 +37,14 @@ pub(crate) struct FakeCluster {
     mail: Notify,
     /// So many puts fail as if no quorum answered.
     pub(crate) failing_puts: AtomicU32,
-    /// So many puts are refused for want of space.
-    pub(crate) full_puts: AtomicU32,
+    /// So many puts are refused for good.
+    pub(crate) refused_puts: AtomicU32,
+    /// Only the write reserve is left, and keep-alives say so.
+    pub(crate) disks_are_full: AtomicBool,
+    /// What puts took of the reserve.
+    pub(crate) reserve_bytes: AtomicU64,
+    /// What each mount may buffer.
+    pub(crate) granted: AtomicU64,
     /// So many reads of blocks and of metadata fail.
     pub(crate) failing_reads: AtomicU32,
     /// While locked, commits wait: their answer is late.
@@ -81,7 +88,10 @@ impl Default for FakeCluster {
             leases: Mutex::new(Leases { term: 1, ..Leases::default() }),
             mail: Notify::new(),
             failing_puts: AtomicU32::new(0),
-            full_puts: AtomicU32::new(0),
+            refused_puts: AtomicU32::new(0),
+            disks_are_full: AtomicBool::new(false),
+            reserve_bytes: AtomicU64::new(0),
+            granted: AtomicU64::new(u64::MAX),
             failing_reads: AtomicU32::new(0),
             commits: tokio::sync::Mutex::default(),
             jitter_ms: AtomicU32::new(0),
@@ -145,6 +155,13 @@ impl Leases {
 }
 
 impl FakeCluster {
+    /// What a mount may buffer; all that it wants unless a test says otherwise.
+    fn share(&self, report: ReserveReport) -> ReserveShare {
+        let full = self.disks_are_full.load(Ordering::SeqCst);
+        let most = if full { 0 } else { self.granted.load(Ordering::SeqCst) };
+        ReserveShare { granted: report.wanted.min(most), full }
+    }
+
     /// What the cluster holds of a file.
     pub(crate) fn contents(&self, inode: InodeId) -> Vec<u8> {
         self.state.lock().contents(inode)
@@ -221,13 +238,13 @@ impl FakeCluster {
                     servers: Vec::new(),
                 }
             }
-            MetadataRequest::KeepAlive { session, leases: carried, .. } => {
+            MetadataRequest::KeepAlive { session, leases: carried, reserve, .. } => {
                 let mut leases = self.leases.lock();
                 let generation = leases.generation(session);
                 if let Some(known) = leases.sessions.get_mut(&session).filter(|_| carried == generation) {
                     known.checked_in = true;
                 }
-                kept_alive(generation)
+                kept_alive(generation, self.share(reserve))
             }
             MetadataRequest::Mutate { stamp, mutation, covered } => {
                 if matches!(mutation, Mutation::Commit { .. }) {
@@ -460,7 +477,7 @@ impl FakeCluster {
     }
 }
 
-fn kept_alive(leases: LeaseGeneration) -> MetadataReply {
+fn kept_alive(leases: LeaseGeneration, reserve: ReserveShare) -> MetadataReply {
     MetadataReply::KeptAlive {
         time: Timestamp::default(),
         table: TableEpoch(1),
@@ -468,6 +485,7 @@ fn kept_alive(leases: LeaseGeneration) -> MetadataReply {
         leases,
         shared_lease_ms: 1000,
         exclusive_lease_ms: 10_000,
+        reserve: Some(reserve),
     }
 }
 

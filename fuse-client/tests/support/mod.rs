@@ -17,7 +17,8 @@ use bytes::Bytes;
 use cairn_common::block::{BlockHash, BlockId};
 use cairn_common::block_tree::covering_groups;
 use cairn_common::client::{
-    Answer, Changed, ClientError, LeaseClock, MetadataClient, MetadataClientSettings, Placed, Reclaimed, VerifiedRange,
+    Answer, Changed, ClientError, LeaseClock, MetadataClient, MetadataClientSettings, Placed, PutRoom, Reclaimed,
+    VerifiedRange, WriteGrant,
 };
 use cairn_common::clock::SystemClock;
 use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId, TableEpoch};
@@ -83,6 +84,10 @@ impl Backend for FakeBackend {
         self.metadata.leases().clone()
     }
 
+    fn write_grant(&self) -> Arc<WriteGrant> {
+        self.metadata.write_grant().clone()
+    }
+
     fn check_in(&self, generation: LeaseGeneration) {
         self.metadata.check_in(generation);
     }
@@ -93,10 +98,17 @@ impl Backend for FakeBackend {
         block: BlockId,
         bytes: Bytes,
         refused: Option<TableEpoch>,
+        room: PutRoom,
     ) -> Result<Placed, ClientError> {
         tokio::task::yield_now().await;
-        if took(&self.cluster.full_puts) {
+        if self.cluster.disks_are_full.load(Ordering::SeqCst) && room == PutRoom::Free {
             return Err(ClientError::NoSpace { reason: "told to be full".into() });
+        }
+        if took(&self.cluster.refused_puts) {
+            return Err(ClientError::Refused { reason: "told to refuse".into() });
+        }
+        if room == PutRoom::Reserve {
+            self.cluster.reserve_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         }
         if took(&self.cluster.failing_puts) {
             return Err(timed_out());

@@ -15,10 +15,11 @@ use super::context::{Context, broken};
 use super::filling::Filling;
 use super::leader::Leader;
 use super::movement::Movement;
-use super::{repair, sessions};
+use super::{repair, reserve, sessions};
 use crate::lease::LeaseTable;
 use crate::namespace::cluster;
 use crate::namespace::command::Action;
+use crate::write_reserve::Ledger;
 
 /// A session whose mount was started anew is ended when it was silent for so long: a living mount
 /// would have renewed it, and its shared leases are over.
@@ -85,6 +86,7 @@ async fn lead(context: &Arc<Context>, term: u64) {
         expire_sessions(context, &leader),
         sessions::evict_stuck(context, &leader),
         place(context, &leader),
+        reserve::follow_disks(context, &leader),
         walk_repair_queue(context, &leader),
         collect_garbage(context),
         set_gauges(context, &leader),
@@ -111,9 +113,9 @@ async fn begin(context: &Context, term: u64) -> Result<Arc<Leader>, ServiceError
         );
         return Err(ServiceError::Internal { reason });
     }
-    let known = sessions.iter().map(|record| record.session);
-    let leases = LeaseTable::new(options.timings.leases.clone(), term, began, known);
-    let leader = Arc::new(Leader::new(record, leases));
+    let known = || sessions.iter().map(|record| record.session);
+    let leases = LeaseTable::new(options.timings.leases.clone(), term, began, known());
+    let leader = Arc::new(Leader::new(record, leases, Ledger::new(known())));
     let now = context.clock.monotonic();
     sessions.iter().for_each(|record| leader.sessions.learn(record.session, now));
     reload_roster(context, &leader)?;
@@ -159,6 +161,7 @@ fn learn_sessions(context: &Context, leader: &Leader, now: Duration) -> Result<(
     let known: std::collections::BTreeSet<_> = sessions.iter().map(|record| record.session).collect();
     known.iter().for_each(|session| leader.sessions.learn(*session, now));
     leader.leases.retain(|session| known.contains(&session));
+    leader.reserve.retain(|session| known.contains(&session));
     Ok(())
 }
 

@@ -8,9 +8,11 @@ use super::activity::SessionActivity;
 use super::events::LeaseDesk;
 use super::locks::LockDesk;
 use super::repair::RepairDesk;
+use super::reserve::ReserveDesk;
 use super::roster::Roster;
 use crate::lease::LeaseTable;
 use crate::namespace::cluster::ClusterRecord;
+use crate::write_reserve::Ledger;
 
 /// Memory of one leadership.
 pub(super) struct Leader {
@@ -20,6 +22,8 @@ pub(super) struct Leader {
     pub(super) sessions: SessionActivity,
     /// Leases of mounts, and what mounts are asked.
     pub(super) leases: LeaseDesk,
+    /// What mounts may acknowledge before it is committed.
+    pub(super) reserve: ReserveDesk,
     /// Mounts that wait for locks.
     pub(super) locks: LockDesk,
     /// Chunk servers and what they reported.
@@ -32,11 +36,12 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(cluster: ClusterRecord, leases: LeaseTable) -> Self {
+    pub(super) fn new(cluster: ClusterRecord, leases: LeaseTable, reserve: Ledger) -> Self {
         Self {
             cluster,
             sessions: SessionActivity::default(),
             leases: LeaseDesk::new(leases),
+            reserve: ReserveDesk::new(reserve),
             locks: LockDesk::default(),
             roster: Roster::default(),
             repair: RepairDesk::default(),

@@ -32,8 +32,8 @@ pub(super) async fn handle(context: &Arc<Context>, incoming: &Incoming) -> Resul
     let deadline = Instant::now() + incoming.timeout;
     match incoming.message::<MetadataRequest>()? {
         MetadataRequest::OpenSession { client } => sessions::open(context, &leader, request, client).await,
-        MetadataRequest::KeepAlive { session, epoch, leases } => {
-            let sent = KeepAlive { session, epoch, leases, received };
+        MetadataRequest::KeepAlive { session, epoch, leases, reserve } => {
+            let sent = KeepAlive { session, epoch, leases, reserve, received };
             sessions::keep_alive(context, &leader, deadline, sent).await
         }
         MetadataRequest::CloseSession { session, epoch } => {

@@ -21,6 +21,7 @@ mod movement;
 mod pins;
 mod queries;
 mod repair;
+mod reserve;
 mod roster;
 mod router;
 mod sessions;

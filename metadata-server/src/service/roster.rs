@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::namespace::cluster::ChunkServerRecord;
 use crate::placement::PlacementDisk;
+use crate::write_reserve::DiskReserve;
 
 /// All chunk servers that are not retired.
 #[derive(Default)]
@@ -135,6 +136,28 @@ impl Roster {
             }
         }
         space
+    }
+
+    /// Reserves of the disks whose server reported within `timeout` and which have not failed, and how many
+    /// others there are. None while a server that may live has not reported to this leader yet.
+    pub(super) fn reserves(&self, timeout: Duration, now: Duration) -> Option<(Vec<DiskReserve>, usize)> {
+        let state = self.state.lock();
+        let (mut live, mut disks) = (Vec::new(), 0);
+        for server in state.servers.values() {
+            disks += server.record.disks.len();
+            let is_silent = server.silence(now) > timeout;
+            if server.seen.is_none() && !is_silent {
+                return None;
+            }
+            let working = server.reports.iter().filter(|report| !is_silent && report.failure.is_none());
+            live.extend(working.map(|report| DiskReserve {
+                reserve: report.reserve_bytes,
+                room: report.room_bytes,
+                file_system: report.file_system,
+            }));
+        }
+        let silent = disks.saturating_sub(live.len());
+        Some((live, silent))
     }
 
     /// Disks that partitions may be placed on. A server that was silent for longer than `lost` is

@@ -7,6 +7,7 @@ use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionEpoch, Sessi
 use cairn_common::limits::{MAX_LEASES_PER_MESSAGE, SESSION_SLOTS};
 use cairn_common::protocol::ServiceError;
 use cairn_common::protocol::metadata::{MetadataReply, SessionEvent};
+use cairn_common::protocol::write_reserve::ReserveReport;
 use cairn_common::telemetry::metric_names as names;
 use tokio::time::Instant;
 
@@ -39,6 +40,7 @@ pub(super) async fn open(
             let now = context.clock.monotonic();
             leader.leases.with(|table| table.open_session(session, now));
             leader.sessions.touch(session, now);
+            leader.reserve.open(session);
             let known = cluster::sessions(&*context.group.view()).map_err(broken)?;
             // The same host, mount point and name: what had them before was killed, or is on its way out.
             for older in known.iter().filter(|older| older.client == client && older.session < session) {
@@ -61,6 +63,7 @@ pub(super) struct KeepAlive {
     pub(super) session: SessionId,
     pub(super) epoch: SessionEpoch,
     pub(super) leases: LeaseGeneration,
+    pub(super) reserve: ReserveReport,
     /// On the leader's clock.
     pub(super) received: Duration,
 }
@@ -86,13 +89,15 @@ pub(super) async fn keep_alive(
     let bell = leader.leases.bell(sent.session);
     let ended = leader.ended();
     tokio::pin!(ended);
-    let (leases, exclusive) = loop {
+    let (leases, exclusive, reserve) = loop {
         let rung = bell.notified();
         let now = context.clock.monotonic();
         let renewal = leader.leases.with(|table| table.keep_alive(sent.session, sent.leases, sent.received, now));
         let until = match renewal {
-            Renewal::Renewed { generation, exclusive } => break (generation, exclusive),
-            Renewal::Changed { generation } => break (generation, Duration::ZERO),
+            Renewal::Renewed { generation, exclusive } => {
+                break (generation, exclusive, leader.reserve.report(sent.session, sent.reserve));
+            }
+            Renewal::Changed { generation } => break (generation, Duration::ZERO, None),
             Renewal::Overdue { until } => Instant::now() + until.saturating_sub(now),
             Renewal::Fenced => return Err(fenced),
         };
@@ -112,6 +117,7 @@ pub(super) async fn keep_alive(
         leases,
         shared_lease_ms: context.options.timings.leases.shared.as_millis() as u32,
         exclusive_lease_ms: exclusive.as_millis() as u32,
+        reserve,
     })
 }
 
@@ -231,6 +237,7 @@ pub(super) async fn end(
     context.group.propose(request, Action::EndSession { session }).await?;
     leader.sessions.forget(session);
     leader.leases.end_session(session);
+    leader.reserve.end(session);
     leader.locks.end_session(context, session);
     Ok(())
 }

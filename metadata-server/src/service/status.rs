@@ -13,6 +13,7 @@ use futures::future::join_all;
 
 use super::context::{Context, broken};
 use super::leader::Leader;
+use super::reserve::ReserveDesk;
 use super::roster::Server;
 use crate::namespace::cluster;
 use crate::raft::{MemberRole, MemberStatus};
@@ -55,6 +56,7 @@ pub(super) async fn cluster_status(context: &Context, leader: &Leader) -> Result
         moving_partitions: table.rows.iter().filter(|row| !row.next.is_empty()).count() as u64,
         under_replicated_blocks: cluster::under_replicated_blocks(&*view).map_err(broken)?,
         sessions,
+        write_reserve: leader.reserve.status(),
         feature_level: record.feature_level,
     })
 }
@@ -132,6 +134,7 @@ fn chunk_status(server: Server, timeout: Duration, now: Duration) -> ChunkStatus
 pub(super) fn set_gauges(context: &Context, leader: &Leader) {
     let leases = leader.leases.with(|table| table.totals().leases);
     metrics::gauge!(names::LEASES).set(leases as f64);
+    leader.reserve.set_gauges();
     let view = context.group.view();
     if let Ok(sessions) = cluster::sessions(&*view) {
         metrics::gauge!(names::SESSIONS).set(sessions.len() as f64);
@@ -145,5 +148,6 @@ pub(super) fn set_gauges(context: &Context, leader: &Leader) {
 pub(super) fn clear_gauges() {
     metrics::gauge!(names::SESSIONS).set(0.0);
     metrics::gauge!(names::LEASES).set(0.0);
+    ReserveDesk::default().set_gauges();
     metrics::gauge!(names::REPAIR_QUEUE_BLOCKS).set(0.0);
 }

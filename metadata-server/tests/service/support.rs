@@ -23,6 +23,7 @@ use cairn_common::protocol::metadata::{
     ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, MutationResult, NewNode, OpenMode, Query,
     QueryResult, SessionEvent, Stamp,
 };
+use cairn_common::protocol::write_reserve::ReserveReport;
 use cairn_common::protocol::{FsError, Role, Service, ServiceError};
 use cairn_common::transport::quic::{QuicServer, QuicServerHandle, QuicTransport};
 use cairn_common::transport::{self, TransportError};
@@ -324,7 +325,12 @@ impl Mount {
     /// Sends a keep-alive; whether it has renewed the leases. Else the mount has the new generation now.
     pub(crate) async fn keep_alive(&self) -> Result<bool, ServiceError> {
         let leases = self.generation();
-        let message = MetadataRequest::KeepAlive { session: self.session, epoch: self.epoch, leases };
+        let message = MetadataRequest::KeepAlive {
+            session: self.session,
+            epoch: self.epoch,
+            leases,
+            reserve: ReserveReport::default(),
+        };
         match self.client.metadata(message).await? {
             MetadataReply::KeptAlive { leases: told, .. } => {
                 self.generation.store(told.0, SeqCst);

@@ -61,12 +61,8 @@ impl ChunkHost {
         let (node, disk, index, dice) = (self.node, self.disk.open(), self.index.open(), self.dice.clone());
         async move {
             let uuid = DiskUuid(node as u128 + 2001);
-            let options = StoreOptions {
-                segment_bytes: SEGMENT_BYTES,
-                reserve_bytes: Some(0),
-                threads: Threads::Callers,
-                ..StoreOptions::default()
-            };
+            let options =
+                StoreOptions { segment_bytes: SEGMENT_BYTES, threads: Threads::Callers, ..StoreOptions::default() };
             let index = Index::open_on(index, uuid).expect("the index opens");
             let store = DiskStore::open_on(disk, index, uuid, options).expect("the disk opens");
             let disks = Arc::new(DiskSet::of_stores(vec![Arc::new(store)]));

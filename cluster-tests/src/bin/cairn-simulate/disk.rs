@@ -213,7 +213,7 @@ impl Disk for Life {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(Space { total_bytes: 1 << 40, free_bytes: 1 << 39 })
+        Ok(Space { total_bytes: 1 << 40, free_bytes: 1 << 39, file_system: 0 })
     }
 }
 

@@ -12,6 +12,7 @@ use cairn_common::ids::{InodeId, LeaseGeneration, RequestId, SessionId};
 use cairn_common::protocol::metadata::{
     ChangeEffects, LeaseGrant, MetadataReply, MetadataRequest, Mutation, Query, QueryResult,
 };
+use cairn_common::protocol::write_reserve::ReserveReport;
 use cairn_common::protocol::{FsError, Role, Service, ServiceError};
 use cairn_common::transport::{Answer, Incoming, PeerIdentity, RequestHandler};
 use cairn_meta::namespace::command::{Action, Outcome};
@@ -76,7 +77,8 @@ impl PlantedService {
                 let mut leases = LeaseGeneration(0);
                 for _ in 0..ATTEMPTS {
                     let (session, epoch) = (record.session, record.epoch);
-                    match self.tell(&MetadataRequest::KeepAlive { session, epoch, leases }).await {
+                    let reserve = ReserveReport::default();
+                    match self.tell(&MetadataRequest::KeepAlive { session, epoch, leases, reserve }).await {
                         Ok(MetadataReply::KeptAlive { leases: current, .. }) if current == leases => break,
                         Ok(MetadataReply::KeptAlive { leases: current, .. }) => leases = current,
                         Err(ServiceError::NotLeader { .. }) => tokio::time::sleep(PAUSE).await,

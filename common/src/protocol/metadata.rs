@@ -282,8 +282,8 @@ pub enum Mutation {
         append: bool,
         /// The file is at least this long afterwards (ignored for an append).
         minimum_size: u64,
-        /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`. It is the ctime, too,
-        /// unless a later change is known.
+        /// When the bytes were written; cut to the leader's clock plus `MAX_STAMP_AHEAD`. Cut to the leader's
+        /// clock it is the ctime, too, unless a later change is known.
         mtime: Option<Timestamp>,
     },
     /// Sets an extended attribute. Result: `Done`. `NotSupported` for names of the system's (`system.`):
@@ -457,7 +457,7 @@ pub struct AttributeChanges {
     /// Modification time.
     pub mtime: Option<TimeChange>,
     /// When the change was made, if a mount has kept it in memory since, which programs have seen as the
-    /// ctime; None: now. Cut to the leader's clock plus `MAX_STAMP_AHEAD`, and never before the last change.
+    /// ctime; None: now. Cut to the leader's clock, and always later than the last change.
     pub ctime: Option<Timestamp>,
 }
 

@@ -16,6 +16,9 @@ use super::listings::Listings;
 use super::notifier::{Notifier, Told};
 use crate::kernel_caches::KernelCaches;
 
+/// Pages that a WRITE may have left without a lease fall so much later: see [`Kernel::drop_unleased_after_write`].
+const AFTER_WRITE: Duration = Duration::from_millis(10);
+
 /// No answer gives the kernel longer than this: after it, it has forgotten by itself.
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(1);
 /// When an inode is not known to the kernel it is told again after these pauses: an answer that was on
@@ -110,9 +113,22 @@ impl Kernel {
 
     /// The same for whom nobody waits.
     pub(super) fn drop_unleased_soon(self: &Arc<Self>, runtime: &Handle, inode: InodeId) {
+        self.drop_unleased_in(runtime, inode, Duration::ZERO);
+    }
+
+    /// The same after a WRITE. What the program does next may be the first to ask for a length that another
+    /// mount has changed, and a notification would have the kernel throw that answer away.
+    pub(super) fn drop_unleased_after_write(self: &Arc<Self>, runtime: &Handle, inode: InodeId) {
+        self.drop_unleased_in(runtime, inode, AFTER_WRITE);
+    }
+
+    fn drop_unleased_in(self: &Arc<Self>, runtime: &Handle, inode: InodeId, delay: Duration) {
         if self.has_unleased(inode) {
             let kernel = self.clone();
-            runtime.spawn(async move { kernel.drop_unleased(inode).await });
+            runtime.spawn(async move {
+                tokio::time::sleep(delay).await;
+                kernel.drop_unleased(inode).await;
+            });
         }
     }
 

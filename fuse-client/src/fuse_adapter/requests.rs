@@ -395,7 +395,7 @@ impl fuser::Filesystem for FuseAdapter {
             }
             drop(waiting);
             // What a recall has left meanwhile: mappings show it until it goes.
-            kernel.drop_unleased_soon(&runtime, inode(ino));
+            kernel.drop_unleased_after_write(&runtime, inode(ino));
         });
     }
 

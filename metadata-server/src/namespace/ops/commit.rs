@@ -9,7 +9,7 @@ use cairn_common::protocol::FsError;
 use cairn_common::protocol::metadata::MutationResult;
 
 use super::repair::Owners;
-use super::set_attributes::stamped;
+use super::set_attributes::{TICK, stamped};
 use crate::namespace::fault::Fault;
 use crate::namespace::file_map;
 use crate::namespace::read;
@@ -54,14 +54,17 @@ pub(super) fn commit(state: &mut State<'_, '_>, commit: &Commit<'_>) -> Result<M
             owners.note_moving(state, &reference.block)?;
         }
     }
+    let mut last_change = inode.ctime.plus(TICK);
     if !extents.is_empty() || size != inode.size {
         inode.data_version.0 += 1;
         inode.mode = mode::after_write(inode.mode);
+        // Answers are ordered by the version, too: several commits of one write may have one time.
+        last_change = inode.ctime;
     }
     inode.size = size;
     inode.mtime = mtime;
     // Programs have seen the time of the write: that it is committed only now is no change of its own.
-    inode.ctime = mtime.max(inode.ctime);
+    inode.ctime = mtime.min(state.time).max(last_change);
     state.put_inode(id, &inode);
     Ok(MutationResult::Committed {
         attributes: inode.attributes(id),

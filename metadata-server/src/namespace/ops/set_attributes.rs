@@ -1,5 +1,7 @@
 //! Changes attributes, among them the length of a file.
 
+use std::time::Duration;
+
 use cairn_common::clock::Timestamp;
 use cairn_common::ids::InodeId;
 use cairn_common::limits::{FILE_MAX_BYTES, MAX_STAMP_AHEAD};
@@ -12,6 +14,10 @@ use crate::namespace::file_map;
 use crate::namespace::read;
 use crate::namespace::records::Inode;
 use crate::namespace::state::State;
+
+/// By so much a ctime is later than that of the change before, at least: mounts order answers of one data version
+/// by it. It is never ahead of the cluster's time, or the next change would seem to be older.
+pub(super) const TICK: Duration = Duration::from_nanos(1);
 
 pub(super) fn set_attributes(
     state: &mut State<'_, '_>,
@@ -35,7 +41,7 @@ pub(super) fn set_attributes(
     inode.atime = changed(changes.atime, time, inode.atime)?;
     inode.mtime = changed(changes.mtime, time, inode.mtime)?;
     inode.ctime = match changes.ctime {
-        Some(stamp) => stamped(state, stamp)?.max(inode.ctime),
+        Some(stamp) => stamped(state, stamp)?.min(time).max(inode.ctime.plus(TICK)),
         None => time,
     };
     state.put_inode(id, &inode);

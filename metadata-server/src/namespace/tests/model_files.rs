@@ -1,5 +1,7 @@
 //! The reference model's operations on bytes and attributes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cairn_common::clock::Timestamp;
 use cairn_common::extent::{ExtentContent, NewExtent};
@@ -43,7 +45,8 @@ impl Model {
                 Some(TimeChange::At(at)) => node.times[which] = at,
             }
         }
-        node.times[CTIME] = changes.ctime.map_or(time, |at| node.times[CTIME].max(at.min(time.plus(MAX_STAMP_AHEAD))));
+        let after_the_last = node.times[CTIME].plus(Duration::from_nanos(1));
+        node.times[CTIME] = changes.ctime.map_or(time, |at| at.min(time).max(after_the_last));
         Ok(MutationResult::Attributes(self.attributes(id)))
     }
 
@@ -116,13 +119,16 @@ impl Model {
             bytes.resize(minimum_size as usize, None);
         }
         let node = self.node(id);
+        let old_version = node.data_version;
         if !extents.is_empty() || bytes.len() != old_size {
             node.data_version += 1;
             node.mode = without_suid_sgid(node.mode);
         }
         node.bytes = bytes;
         node.times[MTIME] = mtime.map_or(time, |mtime| mtime.min(time.plus(MAX_STAMP_AHEAD)));
-        node.times[CTIME] = node.times[CTIME].max(node.times[MTIME]);
+        let same_version = u32::from(node.data_version == old_version);
+        let last_change = node.times[CTIME].plus(Duration::from_nanos(1) * same_version);
+        node.times[CTIME] = node.times[MTIME].min(time).max(last_change);
         Ok(MutationResult::Committed {
             attributes: self.attributes(id),
             appended_at: if append { old_size as u64 } else { 0 },

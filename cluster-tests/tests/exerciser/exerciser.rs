@@ -33,7 +33,7 @@ pub(crate) struct Exerciser {
     /// The file's path on each mount, and a descriptor that stays open there.
     sites: Vec<(PathBuf, File)>,
     expected: Vec<u8>,
-    /// Leaders die meanwhile: see [`Self::know_length`].
+    /// Leaders die meanwhile: reads may be cut at an older length (docs/semantics.md).
     failovers: bool,
     /// Reads that were right when they were tried again.
     cut: u64,
